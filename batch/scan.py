@@ -1,0 +1,169 @@
+"""`scan`: walk one group of shards by keyset pages; claim, write to Kafka and checkpoint page by page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from importlib.resources import files
+
+import msgspec
+import psycopg
+import structlog
+
+from batch import checkpoints
+from batch.checkpoints import Checkpoint, Connection
+from batch.plan import Plan, Slot
+from shared.clock import Clock
+from shared.gate import Gate, RedisGate
+from shared.planning import Denial, claim, records
+from shared.policy.kinds import COMEBACK, Path
+from shared.policy.window import QuietHours, expires_at
+from shared.producer import Producer
+from shared.settings import Settings
+from shared.topics import Topics
+from shared.wire.sends import Send, Target
+
+log = structlog.get_logger()
+
+
+class ScanSummary(msgspec.Struct):
+    """What a scan of a group of shards came to, reruns included."""
+
+    run_id: str
+    shards: int
+    pages: int
+    candidates: int
+    granted: int
+    denied: dict[str, int]
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """A row of page.sql."""
+
+    user_id: int
+    locale: str
+    streak: int
+    opted_out: int
+    slot: int
+    """The number of its slot in the plan, from 1."""
+    device_ids: list[str] | None
+    platforms: list[str] | None
+    tokens: list[str] | None
+
+
+class Scan:
+    """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        connection: Connection,
+        gate: Gate,
+        producer: Producer,
+        on_page: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connection = connection
+        self._gate = gate
+        self._producer = producer
+        self._on_page = on_page
+        self._topics = Topics.of(settings)
+        self._quiet = QuietHours.of(settings)
+        self._query = (files("batch") / "queries" / "page.sql").read_text()
+
+    async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
+        """Scan these shards from their checkpoints on. Idempotent: a finished scan reads only its checkpoints."""
+        found = await checkpoints.load(self._connection, plan.run_id, list(shards))
+        for shard, checkpoint in found.items():
+            while not checkpoint.done:
+                await self._page(plan, shard, checkpoint)
+        counts: Counter[str] = Counter()
+        for checkpoint in found.values():
+            for (_, answer), n in checkpoint.counts.items():
+                counts[answer] += n
+        granted = counts.pop("granted", 0)
+        pages = sum(checkpoint.pages for checkpoint in found.values())
+        return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
+
+    async def _page(self, plan: Plan, shard: int, checkpoint: Checkpoint) -> None:
+        """One page: read, claim, write, and only when Kafka has acknowledged it move the checkpoint."""
+        rows = await self._read(plan.slots, shard, checkpoint)
+        if rows:
+            candidates: list[Send] = []
+            denied: list[Denial] = []
+            for row in rows:
+                send = _send(row, plan.slots[row.slot - 1], self._quiet)
+                if row.opted_out >> COMEBACK.code & 1:
+                    denied.append(Denial(send, "opted_out"))
+                elif not send.targets:
+                    denied.append(Denial(send, "no_device"))
+                else:
+                    candidates.append(send)
+            now = self._clock.now()
+            page = await claim(self._gate, Path.batch, candidates, denied, now)
+            await self._producer.write(records(page, Path.batch, self._topics, now, self._settings.send_batch))
+            checkpoint.counts += page.counts
+            checkpoint.pages += 1
+            checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
+        checkpoint.done = len(rows) < self._settings.page_size
+        await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
+        self._on_page(len(rows))
+
+    async def _read(self, slots: Sequence[Slot], shard: int, checkpoint: Checkpoint) -> list[_Row]:
+        # Slots before the checkpoint's are behind us; its own has users left.
+        left = list(enumerate(slots, start=1))[max(0, checkpoint.after_slot - 1) :]
+        cursor = await self._connection.execute(
+            self._query,
+            {
+                "shard": shard,
+                "numbers": [n for n, _ in left],
+                "zones": [slot.time_zone for _, slot in left],
+                "dates": [slot.last_active for _, slot in left],
+                "after_slot": checkpoint.after_slot,
+                "after_id": checkpoint.after_id,
+                "limit": self._settings.page_size,
+            },
+            binary=True,
+        )
+        rows = [_Row(*row) for row in await cursor.fetchall()]
+        # A read must not hold its snapshot open while the page is claimed and sent.
+        await self._connection.commit()
+        return rows
+
+
+def _send(row: _Row, slot: Slot, quiet: QuietHours) -> Send:
+    return Send(
+        user_id=row.user_id,
+        kind=COMEBACK.name,
+        local_date=slot.local_date,
+        due_at=slot.due_at,
+        expires_at=expires_at(COMEBACK, slot.due_at, slot.time_zone, quiet),
+        time_zone=slot.time_zone,
+        locale=row.locale,
+        streak=row.streak,
+        silent_days=slot.ladder_day,
+        targets=tuple(map(Target, row.device_ids or (), row.platforms or (), row.tokens or ())),  # type: ignore[arg-type]  # the table checks the platform
+    )
+
+
+async def scan(
+    settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
+) -> ScanSummary:
+    """Scan a group of shards with connections of its own. Raises when a server does not answer: a rerun continues."""
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(settings.require_postgres()))
+        gate = RedisGate.connect(settings)
+        stack.push_async_callback(gate.close)
+        producer = await stack.enter_async_context(Producer(settings))
+        summary = await Scan(settings, settings.clock(), connection, gate, producer, on_page).run(plan, shards)
+    log.info("scanned", **msgspec.to_builtins(summary))
+    return summary
+
+
+async def record(settings: Settings, plan: Plan) -> None:
+    """Write a plan down before its scans start."""
+    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
+        await checkpoints.record_run(connection, plan)

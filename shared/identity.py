@@ -1,0 +1,44 @@
+"""Who is who: from a user id to its slot, shard and gate bucket, and from a send to its ids.
+
+The same shard is computed in SQL by `surnia_shard(bigint)` (shared/store/migrations); a test holds them together.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import NewType
+from uuid import UUID, uuid5
+
+UserId = NewType("UserId", int)
+
+MAX_USER_ID = 2**63 - 1
+"""User ids are positive and fit PostgreSQL's bigint."""
+
+SHARD_BITS = 8
+SHARDS = 1 << SHARD_BITS
+
+_SLOT_BITS = 64
+# 2^64 over the golden ratio, odd: Knuth's multiplicative hash (TAOCP 3, 6.4) spreads dense ids over the top bits.
+_MULTIPLIER = 0x9E3779B97F4A7C15
+_MASK = (1 << _SLOT_BITS) - 1
+_SEND_NAMESPACE = UUID("5b0bd6a8-0f0c-5d0a-9b1e-73e5a7c0a001")
+
+
+def slot(user_id: int) -> int:
+    """The 64-bit place of a user: shard and bucket are its top bits."""
+    return (user_id * _MULTIPLIER) & _MASK
+
+
+def shard_of(user_id: int) -> int:
+    """The user's shard, 0…255."""
+    return slot(user_id) >> (_SLOT_BITS - SHARD_BITS)
+
+
+def bucket_of(user_id: int, bucket_bits: int) -> int:
+    """The user's gate bucket inside its shard, 0…2^bucket_bits - 1: the slot's bits below the shard's."""
+    return (slot(user_id) >> (_SLOT_BITS - SHARD_BITS - bucket_bits)) & ((1 << bucket_bits) - 1)
+
+
+def send_id(user_id: int, kind: str, local_date: date) -> UUID:
+    """The id of a send, the same whoever computes it: what repeats it is recognised by."""
+    return uuid5(_SEND_NAMESPACE, f"{user_id}:{kind}:{local_date.isoformat()}")

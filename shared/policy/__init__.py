@@ -1,0 +1,1 @@
+"""The rules of reminding: kinds, local time, windows. Pure functions, no servers."""

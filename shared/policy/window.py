@@ -1,0 +1,74 @@
+"""When a reminder is due, and the window in which it may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from shared.policy.kinds import ABANDONED_AFTER, PRACTICE_AFTER, STREAK_SAVER_HOUR, ReminderKind
+from shared.policy.localtime import instant_of, local_date, local_time
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Local hours in which nothing is shown, `start` to `end`, usually over midnight."""
+
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> QuietHours:
+        return cls(settings.quiet_start, settings.quiet_end)
+
+    def covers(self, instant: float, time_zone: str) -> bool:
+        """Whether it is quiet where the user is."""
+        hour = local_time(instant, time_zone).hour
+        if self.start == self.end:
+            return False
+        if self.start < self.end:
+            return self.start <= hour < self.end
+        return hour >= self.start or hour < self.end
+
+    def next_start(self, instant: float, time_zone: str) -> float:
+        """When the next quiet hours begin, from a moment that is not quiet."""
+        day = local_date(instant, time_zone)
+        today = instant_of(day, self.start, time_zone)
+        return today if today > instant else instant_of(day + timedelta(days=1), self.start, time_zone)
+
+    def next_end(self, instant: float, time_zone: str) -> float:
+        """When the quiet hours around a moment end."""
+        day = local_date(instant, time_zone)
+        today = instant_of(day, self.end, time_zone)
+        return today if today > instant else instant_of(day + timedelta(days=1), self.end, time_zone)
+
+
+def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> float:
+    """Last practice + 23.5 h; when that is quiet, the end of the quiet hours."""
+    due = last_practice + PRACTICE_AFTER
+    return quiet.next_end(due, time_zone) if quiet.covers(due, time_zone) else due
+
+
+def streak_saver_due(last_practice: float, time_zone: str) -> float:
+    """22:00 on the local day after the last practice: the evening on which the streak is at stake."""
+    return instant_of(local_date(last_practice, time_zone) + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
+
+
+def abandoned_due(lesson_started: float) -> float:
+    """Half an hour after a lesson was started."""
+    return lesson_started + ABANDONED_AFTER
+
+
+def expires_at(kind: ReminderKind, due: float, time_zone: str, quiet: QuietHours) -> float:
+    """After this nothing is delivered: the end of the reminder's life, its local date or the open hours."""
+    end = due + kind.life
+    if kind.quiet_exempt:
+        return min(end, instant_of(local_date(due, time_zone), 24, time_zone))
+    if quiet.covers(due, time_zone):
+        return due
+    return min(end, quiet.next_start(due, time_zone))
+
+
+def comeback_due(day: date, send_hour: int, time_zone: str) -> float:
+    """The send hour of a local date."""
+    return instant_of(day, send_hour, time_zone)

@@ -1,0 +1,159 @@
+"""Every setting of Surnia in one place: `SURNIA_*` in the environment or in `.env`.
+
+`load_settings()` is called once by whoever starts a process; the object is then passed in. What is not
+set falls back on the local stack's addresses, which `surnia up` records in `STATE_DIR/stack.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.clock import Clock, open_clock
+
+STATE_DIR_VARIABLE = "SURNIA_STATE_DIR"
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class MissingAddressError(RuntimeError):
+    """A server's address is neither set nor recorded by a running local stack."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"No address for {name}: run `surnia up` to start the local stack, or set SURNIA_{name.upper()}."
+        )
+
+
+class StackSource(PydanticBaseSettingsSource):
+    """Addresses of the local stack, the last place that settings are looked for."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = Path(os.environ.get(STATE_DIR_VARIABLE, ".surnia")) / "stack.json"
+        try:
+            recorded = json.loads(path.read_text()).get("settings", {})
+        except (OSError, ValueError):
+            return {}
+        return {name: value for name, value in recorded.items() if name in self.settings_cls.model_fields}
+
+
+class Settings(BaseSettings):
+    """Surnia's settings. An address that is set is used as it is: never started, stopped or emptied."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SURNIA_", env_file=".env", extra="ignore", frozen=True, validate_default=True
+    )
+
+    # Servers. Unset ones come from the local stack.
+    postgres_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    redis_url: SecretStr | None = Field(None, description="redis://host:port/0, of Redis 7+ or Valkey 8+")
+    kafka_brokers: str | None = Field(None, description="host:port[,host:port…] of the Kafka brokers")
+    state_dir: Path = Field(Path(".surnia"), description="State of the local stack: data, logs, ports, keys")
+
+    # Topics.
+    topic_prefix: str = Field("", pattern=r"^[a-z0-9._-]*$", description="Put before every topic's name")
+    partitions: int = Field(8, ge=1, le=1024, description="Partitions of activity.events and of sends.*")
+    replication: int = Field(1, ge=1, le=7, description="Replication factor of topics that Surnia creates")
+
+    # Policy.
+    default_time_zone: str = Field("UTC", description="For users whose time zone is not known")
+    active_days: int = Field(7, ge=1, le=60, description="Local days after the last event a user counts as active")
+    ladder_days: tuple[int, ...] = Field((7, 14, 30, 60, 90), description="Days of silence with a comeback due")
+    send_hour: int = Field(18, ge=0, le=23, description="Local hour at which comebacks are due")
+    daily_cap: int = Field(2, ge=1, le=7, description="Reminders a user and local date, over all kinds and paths")
+    quiet_start: int = Field(22, ge=0, le=23, description="Local hour at which quiet hours begin")
+    quiet_end: int = Field(8, ge=0, le=23, description="Local hour at which quiet hours end")
+
+    # Gate.
+    gate_bucket_bits: int = Field(
+        11, ge=0, le=16, description="2^n gate buckets a shard; aim at about 200 users a bucket (11: 100 million)"
+    )
+    gate_keep_hours: int = Field(96, ge=48, description="Hours after its last write that a day of the gate is kept")
+
+    # Stream path.
+    due_poll_seconds: float = Field(1.0, gt=0, description="How often a worker looks for reminders that are due")
+    commit_seconds: float = Field(1.0, gt=0, description="How often a worker commits its Kafka offsets")
+    web_port: Port = Field(0, description="Port of a worker's web server on loopback; 0: no web server")
+
+    # Batch path.
+    page_size: int = Field(1000, ge=10, le=10_000, description="Users a page of a scan")
+    shard_groups: int = Field(8, ge=1, le=256, description="Mapped tasks a scan is divided into")
+    scans_per_database: int = Field(2, ge=1, le=64, description="Slots of the Airflow pool that scans share")
+
+    # Delivery.
+    send_batch: int = Field(500, ge=1, le=500, description="Sends a Kafka message")
+    apns_url: str = Field("https://api.push.apple.com", description="Address of APNs (or of the simulator)")
+    apns_topic: str = Field("com.example.app", description="The app's bundle id")
+    apns_key_file: Path | None = Field(None, description="PEM file with the ES256 key of the provider token")
+    apns_key_id: str = Field("", description="Key id of the provider token")
+    apns_team_id: str = Field("", description="Team id of the provider token")
+    fcm_url: str = Field("https://fcm.googleapis.com", description="Address of FCM (or of the simulator)")
+    fcm_credentials_file: Path | None = Field(None, description="Service account JSON of the Firebase project")
+    ca_file: Path | None = Field(None, description="PEM bundle to verify the providers with; unset: the system's")
+    http_connections: int = Field(2, ge=1, le=64, description="HTTP/2 connections a provider and worker")
+    push_timeout_seconds: float = Field(10.0, gt=0, description="Deadline of one request to a provider")
+
+    # Around the engine.
+    clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_json: bool = Field(False, description="Logs as JSON lines instead of for a reader")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, StackSource(settings_cls)
+
+    def require_postgres(self) -> str:
+        """The database's address, for libpq."""
+        if not self.postgres_url:
+            raise MissingAddressError("postgres_url")
+        return self.postgres_url.get_secret_value()
+
+    def require_redis(self) -> str:
+        """The gate's address."""
+        if not self.redis_url:
+            raise MissingAddressError("redis_url")
+        return self.redis_url.get_secret_value()
+
+    def require_kafka(self) -> str:
+        """The brokers' addresses, comma-separated."""
+        if not self.kafka_brokers:
+            raise MissingAddressError("kafka_brokers")
+        return self.kafka_brokers
+
+    def clock(self) -> Clock:
+        """The clock this process goes by."""
+        return open_clock(self.clock_file)
+
+
+class GivenSettings(Settings):
+    """What the environment and `.env` name themselves, without the local stack's addresses."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings
+
+
+def load_settings() -> Settings:
+    """Read the settings: environment, then `.env`, then the running local stack."""
+    return Settings()  # type: ignore[call-arg, unused-ignore]  # pydantic fills the fields from its sources

@@ -1,0 +1,22 @@
+"""Connections to PostgreSQL for the hot paths: psycopg, asynchronous, pooled."""
+
+from __future__ import annotations
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from shared.settings import Settings
+
+Pool = AsyncConnectionPool[AsyncConnection[tuple[object, ...]]]
+
+
+def pool(settings: Settings, size: int = 4) -> Pool:
+    """A pool of at most `size` connections, not opened yet: `await pool.open()`, and close it in the end."""
+    return AsyncConnectionPool(
+        settings.require_postgres(),
+        min_size=0,
+        max_size=size,
+        open=False,
+        timeout=10.0,
+        kwargs={"application_name": "surnia", "connect_timeout": 5},
+    )

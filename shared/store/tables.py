@@ -1,0 +1,116 @@
+"""The tables, as SQLAlchemy declares them; hot paths read and write them through psycopg directly."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+_NOW = func.now()
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("shard", SmallInteger, Computed("surnia_shard(id)", persisted=True), nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("locale", Text, nullable=False, server_default="en"),
+    Column("country", Text, comment="ISO 3166-1 alpha-2"),
+    Column("last_event_at", DateTime(timezone=True)),
+    Column("last_active_date", Date, comment="local date of last_event_at; the batch path's ladder counts from it"),
+    Column("last_practice_at", DateTime(timezone=True)),
+    Column("last_practice_date", Date, comment="local date of last_practice_at"),
+    Column("streak", Integer, nullable=False, server_default="0", comment="local dates in a row with practice"),
+    Column(
+        "opted_out",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="a bit for each reminder kind's code that the user does not want",
+    ),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    CheckConstraint("id > 0", name="id_positive"),
+    # Answers the ladder's question (shard, zone, last active date on a rung) in key order for keyset pages.
+    Index("ix_users_silent", "shard", "time_zone", "last_active_date", "id"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("user_id", BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("platform", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("app_version", Text),
+    Column("registered_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("retired_at", DateTime(timezone=True)),
+    Column("retired_reason", Text),
+    CheckConstraint("platform IN ('ios', 'android')", name="platform_known"),
+    # A token that another user registers moves: found by this.
+    Index("ix_devices_token", "token", postgresql_using="hash"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("local_date", Date, primary_key=True),
+    Column("user_id", BigInteger, primary_key=True),
+    Column("kind", SmallInteger, primary_key=True),
+    Column("path", SmallInteger, primary_key=True),
+    Column("result", SmallInteger, nullable=False, comment="shared/wire/sends.py Result"),
+    Column("reason", Text, nullable=False),
+    Column("provider", Text, nullable=False, server_default=""),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("decided_at", DateTime(timezone=True), nullable=False),
+    Column("latency", Float, nullable=False, server_default="0", comment="seconds"),
+    postgresql_partition_by="RANGE (local_date)",
+)
+
+scan_runs = Table(
+    "scan_runs",
+    metadata,
+    Column("run_id", Text, primary_key=True, comment="kind and interval, the same for every rerun"),
+    Column("kind", SmallInteger, nullable=False),
+    Column("interval_start", DateTime(timezone=True), nullable=False),
+    Column("interval_end", DateTime(timezone=True), nullable=False),
+    Column("slots", JSONB, nullable=False, comment="what plan made of the interval: [zone, local date, ladder day]"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+)
+
+scan_checkpoints = Table(
+    "scan_checkpoints",
+    metadata,
+    Column("run_id", Text, ForeignKey("scan_runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("after_key", JSONB, comment="keyset of the last page that Kafka acknowledged: [zone, date, id]"),
+    Column("done", Boolean, nullable=False, server_default=text("false")),
+    Column("pages", Integer, nullable=False, server_default="0"),
+    Column("counts", JSONB, nullable=False, server_default="[]", comment="[local date, answer, n] of its candidates"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+)

@@ -1,0 +1,63 @@
+"""The Kafka topics by name, and their creation with the partition counts that Faust insists on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from shared.policy.kinds import Lane
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names, prefixed as the settings say."""
+
+    activity: str
+    urgent: str
+    normal: str
+    blast: str
+    outcomes: str
+    dead_letters: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Topics:
+        p = settings.topic_prefix
+        return cls(
+            activity=f"{p}activity.events",
+            urgent=f"{p}sends.urgent",
+            normal=f"{p}sends.normal",
+            blast=f"{p}sends.blast",
+            outcomes=f"{p}outcomes",
+            dead_letters=f"{p}dead.letters",
+        )
+
+    def lane(self, lane: Lane) -> str:
+        """The topic of a lane."""
+        return {Lane.urgent: self.urgent, Lane.normal: self.normal, Lane.blast: self.blast}[lane]
+
+    def all(self) -> tuple[str, ...]:
+        return (self.activity, self.urgent, self.normal, self.blast, self.outcomes, self.dead_letters)
+
+
+async def ensure_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing; the names of those created. Never changes one that exists."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.require_kafka())
+    await admin.start()
+    try:
+        missing = sorted(set(Topics.of(settings).all()) - set(await admin.list_topics()))
+        if not missing:
+            return []
+        response = await admin.create_topics(
+            [NewTopic(name, settings.partitions, settings.replication) for name in missing]
+        )
+        for name, code, *_ in response.topic_errors:
+            error = for_code(code)
+            # Somebody else may create them at the same moment; that is as good.
+            if code and error is not TopicAlreadyExistsError:
+                raise error(f"could not create topic {name}")
+        return missing
+    finally:
+        await admin.close()

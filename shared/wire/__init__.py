@@ -1,0 +1,1 @@
+"""What travels through Kafka: strict msgspec types, their JSON, and what makes a message bad."""

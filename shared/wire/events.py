@@ -1,0 +1,125 @@
+"""Activity events: what an app tells Surnia about its users, one JSON object a Kafka message, key = user id.
+
+The event contract for producers is generated from these types (`surnia events schema`, docs/events/).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from shared.identity import MAX_USER_ID
+from shared.policy.kinds import KindName
+from shared.policy.localtime import known_zones
+
+MAX_EVENT_BYTES = 16_384
+"""A larger message is dead-lettered unread: the largest honest event is below 1 kB, tokens included."""
+EARLIEST = 946_684_800.0
+"""Events from before 2000 are a broken clock, and calendars end somewhere near the year 1."""
+MAX_AHEAD_SECONDS = 300.0
+"""How far an event's time may be ahead of our clock (DESIGN's wire rule: 5 minutes)."""
+
+UserIdField = Annotated[
+    int, msgspec.Meta(ge=1, le=MAX_USER_ID, description="Positive 64-bit id; also the Kafka message's key, in decimal")
+]
+ZoneName = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=64, description="IANA time zone, such as America/Sao_Paulo")
+]
+Locale = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)]
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$", min_length=8, max_length=4096)]
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$", min_length=1, max_length=128)]
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    user_id: UserIdField
+    at: Annotated[datetime, msgspec.Meta(tz=True, description="When it happened: RFC 3339 with an offset")]
+    time_zone: ZoneName | None = None
+
+    @property
+    def instant(self) -> float:
+        """`at` in unix seconds."""
+        return self.at.timestamp()
+
+
+class AppOpened(_Event, frozen=True, tag="app_opened"):
+    """The user opened the app."""
+
+    locale: Locale | None = None
+
+
+class LessonStarted(_Event, frozen=True, tag="lesson_started"):
+    """The user began a lesson: not finished within 30 minutes, it counts as abandoned."""
+
+    lesson_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+
+class LessonCompleted(_Event, frozen=True, tag="lesson_completed"):
+    """The user practised: no reminder on this local date any more."""
+
+    lesson_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+
+class DeviceRegistered(_Event, frozen=True, tag="device_registered"):
+    """The app got a push token on a device, or a new one."""
+
+    device_id: DeviceId
+    platform: Literal["ios", "android"]
+    token: Token
+    app_version: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+
+
+class DeviceRemoved(_Event, frozen=True, tag="device_removed"):
+    """The user signed out on a device."""
+
+    device_id: DeviceId
+
+
+class PreferencesChanged(_Event, frozen=True, tag="preferences_changed"):
+    """The user's choice; what is left out stays as it was."""
+
+    opted_out: Annotated[tuple[KindName, ...], msgspec.Meta(max_length=16)] | None = None
+    locale: Locale | None = None
+
+
+class UserDeleted(_Event, frozen=True, tag="user_deleted"):
+    """The account is gone: everything known about the user goes with it."""
+
+
+ActivityEvent = (
+    AppOpened | LessonStarted | LessonCompleted | DeviceRegistered | DeviceRemoved | PreferencesChanged | UserDeleted
+)
+
+
+class BadEventError(ValueError):
+    """A message that is no event. `reason` is a code for counting, the text says what is wrong."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail[:500])
+
+
+_decoder = msgspec.json.Decoder(ActivityEvent)
+
+
+def decode_event(message: bytes, now: float) -> ActivityEvent:
+    """The event in a message. Raises `BadEventError` for whatever is wrong with it, and nothing else."""
+    if len(message) > MAX_EVENT_BYTES:
+        raise BadEventError("too_large", f"{len(message)} bytes, at most {MAX_EVENT_BYTES} are read")
+    try:
+        event = _decoder.decode(message)
+    except msgspec.ValidationError as error:
+        raise BadEventError("invalid", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadEventError("malformed_json", str(error)) from None
+    if event.time_zone is not None and event.time_zone not in known_zones():
+        raise BadEventError("unknown_time_zone", f"time zone {event.time_zone!r} is not in the IANA database")
+    if event.instant < EARLIEST:
+        raise BadEventError("too_old", f"{event.at.isoformat()} is before the year 2000")
+    if event.instant > now + MAX_AHEAD_SECONDS:
+        raise BadEventError("in_the_future", f"{event.at.isoformat()} is more than 5 minutes ahead")
+    return event
+
+
+encode_event = msgspec.json.Encoder().encode

@@ -1,0 +1,106 @@
+"""Sends and outcomes: what the planners write, what delivery answers."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import IntEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from shared.identity import MAX_USER_ID
+from shared.identity import send_id as make_send_id
+from shared.policy.kinds import KindName, Path
+
+UserIdField = Annotated[int, msgspec.Meta(ge=1, le=MAX_USER_ID)]
+Platform = Literal["ios", "android"]
+
+MAX_SENDS = 500
+"""Sends a message carries at most (DESIGN, words: batch)."""
+
+
+class Target(msgspec.Struct, frozen=True, array_like=True):
+    """A device to show a send on."""
+
+    device_id: str
+    platform: Platform
+    token: str
+
+
+class Send(msgspec.Struct, frozen=True, array_like=True):
+    """One reminder for one user. `(user_id, kind, local_date)` is its identity; times are unix seconds, UTC."""
+
+    user_id: UserIdField
+    kind: KindName
+    local_date: date
+    due_at: float
+    expires_at: float
+    time_zone: str
+    locale: str
+    streak: int
+    silent_days: int
+    targets: tuple[Target, ...]
+
+    @property
+    def send_id(self) -> UUID:
+        """The id that provider, ledger and device know this send by; also its collapse id."""
+        return make_send_id(self.user_id, self.kind, self.local_date)
+
+
+class SendBatch(msgspec.Struct, frozen=True):
+    """One Kafka message of `sends.*`: up to 500 granted sends of one path."""
+
+    path: Path
+    planned_at: float
+    sends: Annotated[tuple[Send, ...], msgspec.Meta(max_length=MAX_SENDS)]
+
+
+class Result(IntEnum):
+    """Where a candidate ended. The numbers are the ledger's column."""
+
+    denied = 0
+    delivered = 1
+    expired = 2
+    failed = 3
+    dropped = 4
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one candidate, always with a reason code. Latency: from planned to answered, seconds."""
+
+    user_id: UserIdField
+    kind: KindName
+    local_date: date
+    result: Result
+    reason: str
+    due_at: float
+    decided_at: float
+    latency: float = 0.0
+    provider: str = ""
+
+
+class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
+    """A device whose token the provider no longer accepts; `at` is when it became invalid, unix seconds.
+
+    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers).
+    """
+
+    user_id: UserIdField
+    device_id: str
+    token: str
+    reason: str
+    at: float
+
+
+class OutcomeBatch(msgspec.Struct, frozen=True):
+    """One Kafka message of `outcomes`: denials from a planner, or answers from delivery."""
+
+    path: Path
+    outcomes: tuple[Outcome, ...] = ()
+    retired: tuple[RetiredToken, ...] = ()
+
+
+encode = msgspec.json.Encoder().encode
+decode_sends = msgspec.json.Decoder(SendBatch).decode
+decode_outcomes = msgspec.json.Decoder(OutcomeBatch).decode

@@ -1,0 +1,60 @@
+"""The activity agent: decode, fold, write through the gate. Thin on purpose; the rules are in `effects`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from faust.types import EventT
+
+from shared.patience import until_done
+from shared.producer import Record
+from shared.wire.dead_letters import DeadLetter, encode_dead_letter
+from shared.wire.events import ActivityEvent, BadEventError, decode_event
+from stream.effects import Effects, effects_of
+from stream.runtime import Runtime
+
+
+async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Effects:
+    """Handle a batch of raw messages in the order of their partition; returns when all of it is written."""
+    now = runtime.clock.now()
+    events: list[ActivityEvent] = []
+    dead: list[Record] = []
+    for message in batch:
+        raw: bytes = message.message.value or b""
+        try:
+            events.append(decode_event(raw, now))
+        except BadEventError as error:
+            dead.append(dead_letter(runtime, message.message, error.reason, str(error), now))
+    if dead:
+        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+
+    zoneless = [event.user_id for event in events if not event.time_zone]
+    zones: dict[int, str] = {}
+    if zoneless:
+        zones = await until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
+    effects = effects_of(events, zones, runtime.settings.default_time_zone)
+    # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
+    await until_done("marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now)))
+    await until_done(
+        "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
+    )
+    if effects.deleted:
+        await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
+    await until_done("writing activity back", lambda: runtime.writeback.write(effects))
+    return effects
+
+
+def dead_letter(runtime: Runtime, message: Any, reason: str, detail: str, now: float) -> Record:
+    """The record that a bad message leaves: its reason, origin and head."""
+    letter = DeadLetter.of(
+        reason=reason,
+        detail=detail,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        at=now,
+        key=message.key or b"",
+        value=message.value or b"",
+    )
+    return Record(runtime.topics.dead_letters, message.key, encode_dead_letter(letter))

@@ -1,0 +1,129 @@
+"""The Faust applications, one a role, each with a consumer group of its own.
+
+A role is what scales by itself: `stream` (activity and the due index), `delivery` (the lanes), `ledger` (outcomes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any
+
+import faust
+from faust.types import EventT, StreamT
+
+from shared.policy.kinds import Lane
+from stream.activity import handle_events
+from stream.batches import batches
+from stream.due.fire import Firing, owned_shards
+from stream.ledger import Ledger, handle_outcomes
+from stream.runtime import Runtime
+
+WITHIN = 0.05
+"""Seconds a message waits at most for company in its batch."""
+EVENTS = 2_000
+MESSAGES = 8
+"""Messages of up to 500 sends or outcomes that are handled side by side."""
+
+Handler = Callable[[list[EventT[bytes]]], Awaitable[Any]]
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    stream = "stream"
+    delivery = "delivery"
+    ledger = "ledger"
+
+
+class SurniaApp(faust.App):
+    """A Faust app that opens and closes the worker's own connections with itself."""
+
+    runtime: Runtime
+
+    async def on_start(self) -> None:
+        await self.runtime.open()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        await self.runtime.close()
+
+
+def group_of(role: Role, prefix: str) -> str:
+    """The consumer group of a role; the topics' prefix keeps two installations on one cluster apart."""
+    return f"{prefix}surnia-{role}"
+
+
+def create_app(runtime: Runtime, role: Role) -> SurniaApp:
+    """The application of a role; nothing is connected until a worker starts it."""
+    settings = runtime.settings
+    app = SurniaApp(
+        group_of(role, settings.topic_prefix),
+        broker=[f"kafka://{broker}" for broker in settings.require_kafka().split(",")],
+        store="memory://",
+        datadir=settings.state_dir / "faust" / role,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=settings.commit_seconds,
+        broker_max_poll_records=EVENTS,
+        # At least once: writes are idempotent, and Faust's exactly-once crashes and duplicates (FINDINGS, Faust).
+        processing_guarantee="at_least_once",
+        worker_redirect_stdouts=False,
+        web_enabled=settings.web_port > 0,
+        web_bind="127.0.0.1",
+        web_port=settings.web_port or None,
+    )
+    app.runtime = runtime
+    {Role.stream: _stream, Role.delivery: _delivery, Role.ledger: _ledger}[role](app, runtime)
+    return app
+
+
+def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler) -> None:
+    raw = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    # One at a time: with more, Faust commits past work in flight (FINDINGS, `_new_offset`).
+    @app.agent(raw, name=name, concurrency=1)
+    async def agent(stream: StreamT[bytes]) -> None:
+        async for batch in batches(stream, largest, WITHIN):
+            await handle(batch)
+
+
+def _stream(app: SurniaApp, runtime: Runtime) -> None:
+    activity = runtime.topics.activity
+    firing = Firing(runtime)
+    _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
+
+    @app.timer(runtime.settings.due_poll_seconds)
+    async def fire_due() -> None:
+        mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
+        if mine:
+            await firing.fire(owned_shards(mine, runtime.settings.partitions))
+
+
+def _delivery(app: SurniaApp, runtime: Runtime) -> None:
+    # Not needed by the other roles, and slow to import: the providers' libraries.
+    from stream.delivery.agent import handle_sends
+    from stream.delivery.setup import deliverer
+
+    deliver = deliverer(runtime.settings, runtime.clock, runtime.gate)
+    for lane in Lane:
+        _agent(
+            app,
+            f"delivery_{lane}",
+            runtime.topics.lane(lane),
+            MESSAGES,
+            lambda batch: handle_sends(runtime, deliver, batch),
+        )
+
+
+def _ledger(app: SurniaApp, runtime: Runtime) -> None:
+    ledger = Ledger(runtime.pool)
+    _agent(
+        app,
+        "ledger",
+        runtime.topics.outcomes,
+        4 * MESSAGES,
+        lambda batch: handle_outcomes(runtime, ledger, batch),
+    )

@@ -1,0 +1,37 @@
+"""Batches from a Faust stream, acknowledged only when they were handled.
+
+Faust's own `take` acknowledges in a `finally`: a batch whose handling was cancelled by a stopping worker
+would be committed without having been done. Here nothing is acknowledged unless the loop's body came to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from faust.types import EventT, StreamT
+
+
+async def batches(stream: StreamT[bytes], largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
+    """Lists of up to `largest` events, none waiting longer than `within` seconds for company."""
+    quiet: Any = stream.noack()
+    events = aiter(quiet.events())
+    upcoming = asyncio.ensure_future(anext(events))
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            batch = [await upcoming]
+            upcoming = asyncio.ensure_future(anext(events))
+            deadline = loop.time() + within
+            while len(batch) < largest:
+                done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, deadline - loop.time()))
+                if not done:
+                    break
+                batch.append(upcoming.result())
+                upcoming = asyncio.ensure_future(anext(events))
+            yield batch
+            for event in batch:
+                await quiet.ack(event)
+    finally:
+        upcoming.cancel()

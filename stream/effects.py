@@ -1,0 +1,131 @@
+"""What a batch of activity events comes to: pure, so that redelivery and order can be tested without servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from shared.policy.localtime import local_date
+from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
+from shared.wire.events import (
+    ActivityEvent,
+    DeviceRegistered,
+    DeviceRemoved,
+    LessonCompleted,
+    LessonStarted,
+    PreferencesChanged,
+    UserDeleted,
+)
+from stream.due.index import Practised, Started
+
+GATE_DAYS = 3 * 86_400.0
+"""Marks of older practice are left out of the gate: nothing is planned for those dates any more."""
+
+
+@dataclass(slots=True)
+class UserActivity:
+    """What a batch says of one user."""
+
+    time_zone: str
+    zone_given: bool = False
+    locale: str | None = None
+    event_at: float = 0.0
+    practices: dict[date, float] = field(default_factory=dict)
+    """Local date -> the last practice on it, unix seconds."""
+    started: float | None = None
+    opted_out: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True)
+class Effects:
+    """What is to be written for a batch of events."""
+
+    users: dict[int, UserActivity] = field(default_factory=dict)
+    registered: dict[tuple[int, str], DeviceRegistered] = field(default_factory=dict)
+    removed: dict[tuple[int, str], float] = field(default_factory=dict)
+    deleted: set[int] = field(default_factory=set)
+
+    def marks(self, now: float) -> list[tuple[int, date]]:
+        """(user, local date) that the gate is to know as practised."""
+        return [
+            (user_id, day)
+            for user_id, user in self.users.items()
+            for day, at in user.practices.items()
+            if at > now - GATE_DAYS
+        ]
+
+    def practised(self, quiet: QuietHours) -> list[Practised]:
+        """The reminders that follow from each user's last practice."""
+        lessons = []
+        for user_id, user in self.users.items():
+            if user.practices:
+                last = max(user.practices.values())
+                lessons.append(
+                    Practised(
+                        user_id,
+                        practice_due(last, user.time_zone, quiet),
+                        streak_saver_due(last, user.time_zone),
+                        abandoned_due(last),
+                    )
+                )
+        return lessons
+
+    def started(self) -> list[Started]:
+        """Lessons that were started and not finished within the batch."""
+        return [
+            Started(user_id, abandoned_due(user.started))
+            for user_id, user in self.users.items()
+            if user.started is not None
+        ]
+
+
+def effects_of(events: Iterable[ActivityEvent], zones: Mapping[int, str], default_zone: str) -> Effects:
+    """Fold events, in the order of their partition, into what they come to.
+
+    `zones` are the known zones of users whose events do not carry one.
+    """
+    effects = Effects()
+    for event in events:
+        if isinstance(event, UserDeleted):
+            _delete(effects, event.user_id)
+            continue
+        user = effects.users.get(event.user_id)
+        if user is None:
+            user = UserActivity(event.time_zone or zones.get(event.user_id) or default_zone)
+            effects.users[event.user_id] = user
+        if event.time_zone:
+            user.time_zone, user.zone_given = event.time_zone, True
+        user.event_at = max(user.event_at, event.instant)
+        _apply(effects, user, event)
+    return effects
+
+
+def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
+    if isinstance(event, LessonCompleted):
+        day = local_date(event.instant, user.time_zone)
+        user.practices[day] = max(user.practices.get(day, 0.0), event.instant)
+        if user.started is not None and user.started <= event.instant:
+            user.started = None
+    elif isinstance(event, LessonStarted):
+        user.started = max(user.started or 0.0, event.instant)
+    elif isinstance(event, DeviceRegistered):
+        effects.registered[event.user_id, event.device_id] = event
+        effects.removed.pop((event.user_id, event.device_id), None)
+    elif isinstance(event, DeviceRemoved):
+        effects.removed[event.user_id, event.device_id] = event.instant
+        effects.registered.pop((event.user_id, event.device_id), None)
+    elif isinstance(event, PreferencesChanged):
+        if event.opted_out is not None:
+            user.opted_out = event.opted_out
+    locale = getattr(event, "locale", None)
+    if locale:
+        user.locale = locale
+
+
+def _delete(effects: Effects, user_id: int) -> None:
+    effects.users.pop(user_id, None)
+    for devices in (effects.registered, effects.removed):
+        for key in [key for key in devices if key[0] == user_id]:
+            del devices[key]  # type: ignore[attr-defined]  # both are dicts
+    effects.deleted.add(user_id)

@@ -1,0 +1,83 @@
+"""The ledger agent's work: outcomes by COPY into day partitions, and retired tokens out of the devices.
+
+Idempotent: the same outcomes again change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from importlib.resources import files
+
+import msgspec
+from faust.types import EventT
+
+from shared.clock import utc
+from shared.patience import until_done
+from shared.policy.kinds import KINDS
+from shared.store.connections import Pool
+from shared.store.partitions import ensure_partition
+from shared.wire.sends import OutcomeBatch, RetiredToken, decode_outcomes
+from stream.activity import dead_letter
+from stream.runtime import Runtime
+
+
+class Ledger:
+    """Writes outcomes. Raises psycopg's errors where the database does not answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        queries = files("stream") / "queries"
+        self._stage = (queries / "stage_outcomes.sql").read_text()
+        self._merge = (queries / "merge_ledger.sql").read_text()
+        self._partitions: set[date] = set()
+
+    async def write(self, batches: Sequence[OutcomeBatch]) -> None:
+        """One transaction for a list of batches."""
+        async with self._pool.connection() as connection:
+            for day in {outcome.local_date for batch in batches for outcome in batch.outcomes} - self._partitions:
+                await ensure_partition(connection, day)
+                await connection.commit()
+                self._partitions.add(day)
+            await connection.execute(self._stage)
+            async with connection.cursor() as cursor, cursor.copy("COPY staged_outcomes FROM STDIN") as copy:
+                n = 0
+                for batch in batches:
+                    for o in batch.outcomes:
+                        n += 1
+                        await copy.write_row(
+                            (
+                                n, o.local_date, o.user_id, KINDS[o.kind].code, int(batch.path), int(o.result), o.reason,
+                                o.provider, utc(o.due_at), utc(o.decided_at), o.latency,
+                            )
+                        )  # fmt: skip
+            await connection.execute(self._merge)
+            retired = [token for batch in batches for token in batch.retired]
+            if retired:
+                async with connection.cursor() as cursor:
+                    await cursor.executemany(
+                        # Registered again after the provider's timestamp: the token lives (APNs, 410 Unregistered).
+                        "UPDATE devices SET retired_at = %s, retired_reason = %s WHERE user_id = %s AND device_id = %s "
+                        "AND token = %s AND retired_at IS NULL AND registered_at <= %s",
+                        [_retirement(token) for token in retired],
+                    )
+
+
+def _retirement(token: RetiredToken) -> tuple[object, ...]:
+    at = utc(token.at)
+    return at, token.reason, token.user_id, token.device_id, token.token, at
+
+
+async def handle_outcomes(runtime: Runtime, ledger: Ledger, events: Sequence[EventT[bytes]]) -> None:
+    """Write a batch of raw outcome messages; returns when PostgreSQL has them."""
+    batches: list[OutcomeBatch] = []
+    dead = []
+    for event in events:
+        try:
+            batches.append(decode_outcomes(event.message.value or b""))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            dead.append(dead_letter(runtime, event.message, "invalid", str(error), runtime.clock.now()))
+    if dead:
+        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+    if batches:
+        await until_done("writing the ledger", lambda: ledger.write(batches))

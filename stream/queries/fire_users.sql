@@ -1,0 +1,10 @@
+-- What is needed of users whose reminder is due, by primary key; devices as parallel arrays, live ones only.
+SELECT u.id, u.time_zone, u.locale, u.streak, u.opted_out, u.last_practice_date, u.last_active_date,
+       d.ids, d.platforms, d.tokens
+FROM users u
+LEFT JOIN LATERAL (
+  SELECT array_agg(device_id ORDER BY device_id) AS ids, array_agg(platform ORDER BY device_id) AS platforms,
+         array_agg(token ORDER BY device_id) AS tokens
+  FROM devices WHERE user_id = u.id AND retired_at IS NULL
+) d ON true
+WHERE u.id = ANY(%s)

@@ -1,0 +1,25 @@
+-- Merge one pass of activity (at most one row a user) from the staging table into users.
+-- The streak counts local dates in a row: the same date again changes nothing, the next one adds, a gap starts over.
+-- A practice that comes late, for a date before the last one known, changes nothing.
+WITH known AS (
+  UPDATE users u SET
+    time_zone = CASE WHEN s.zone_given THEN s.time_zone ELSE u.time_zone END,
+    locale = coalesce(s.locale, u.locale),
+    opted_out = coalesce(s.opted_out, u.opted_out),
+    last_event_at = greatest(u.last_event_at, s.event_at),
+    last_active_date = CASE WHEN u.last_event_at >= s.event_at THEN u.last_active_date ELSE s.active_date END,
+    streak = CASE
+      WHEN s.practice_date IS NULL OR s.practice_date <= u.last_practice_date THEN u.streak
+      WHEN s.practice_date = u.last_practice_date + 1 THEN u.streak + 1
+      ELSE 1 END,
+    last_practice_at = greatest(u.last_practice_at, s.practice_at),
+    last_practice_date = greatest(u.last_practice_date, s.practice_date)
+  FROM staged_users s WHERE s.pass = %(pass)s AND s.id = u.id
+  RETURNING u.id
+)
+INSERT INTO users
+  (id, time_zone, locale, last_event_at, last_active_date, last_practice_at, last_practice_date, streak, opted_out)
+SELECT id, time_zone, coalesce(locale, 'en'), event_at, active_date, practice_at, practice_date,
+       CASE WHEN practice_date IS NULL THEN 0 ELSE 1 END, coalesce(opted_out, 0)
+FROM staged_users s WHERE pass = %(pass)s AND NOT EXISTS (SELECT FROM known WHERE known.id = s.id)
+ON CONFLICT (id) DO NOTHING

@@ -1,0 +1,43 @@
+"""The command line's front door: one Typer app that gathers the parts' commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+app = typer.Typer(
+    name="surnia",
+    help="Surnia, a reminder engine: one gate, a stream path for active users and a batch path for silent ones.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+_PARTS = (
+    "infra.stack.commands",
+    "batch.users.commands",
+    "stream.commands",
+    "batch.commands",
+    "infra.airflow.commands",
+    "infra.simulator.commands",
+    "infra.demo.commands",
+)
+
+
+def main() -> None:
+    """Run the command line. What a user can mend is printed as one line with its remedy, not as a traceback."""
+    for part in _PARTS:
+        import_module(part).register(app)
+    from shared.settings import MissingAddressError
+
+    try:
+        app()
+    except MissingAddressError as error:
+        print(f"surnia: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
