@@ -20,7 +20,7 @@ _PARTS = (
     "batch.users.commands",
     "stream.commands",
     "batch.commands",
-    "infra.airflow.commands",
+    # "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
 )

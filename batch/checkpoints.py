@@ -27,6 +27,9 @@ class Checkpoint:
     """(local date, "granted" or the reason of a denial) -> candidates."""
 
 
+_Row = tuple[int, tuple[int, int] | None, bool, int, list[tuple[str, str, int]]]
+
+
 async def record_run(connection: Connection, plan: Plan) -> None:
     """Write down what is going to be scanned; the first plan of an interval stays."""
     await connection.execute(
@@ -51,7 +54,7 @@ async def load(connection: Connection, run_id: str, shards: list[int]) -> dict[i
     )
     found = {shard: Checkpoint() for shard in shards}
     for row in await cursor.fetchall():
-        shard, after, done, pages, counts = msgspec.convert(row, tuple[int, tuple[int, int] | None, bool, int, list[tuple[str, str, int]]])
+        shard, after, done, pages, counts = msgspec.convert(row, _Row)
         after_slot, after_id = after or (0, 0)
         found[shard] = Checkpoint(
             after_slot, after_id, done, pages, Counter({(day, answer): n for day, answer, n in counts})

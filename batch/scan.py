@@ -128,7 +128,7 @@ class Scan:
             },
             binary=True,
         )
-        rows = [_Row(*row) for row in await cursor.fetchall()]
+        rows = msgspec.convert(await cursor.fetchall(), list[_Row])
         # A read must not hold its snapshot open while the page is claimed and sent.
         await self._connection.commit()
         return rows

@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
 
 class Producer:
-    """Connects at the first write. Raises aiokafka's `KafkaError` when the broker refuses or does not answer in time."""
+    """Connects at the first write. Raises aiokafka's `KafkaError` when the broker refuses or does not answer."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

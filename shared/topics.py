@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
@@ -61,3 +62,28 @@ async def ensure_topics(settings: Settings) -> list[str]:
         return missing
     finally:
         await admin.close()
+
+
+async def remove_topics(settings: Settings, prefix: str) -> None:
+    """Delete every topic whose name begins with `prefix`, with all messages; the brokers finish it by themselves."""
+    if not prefix:
+        raise ValueError("an empty prefix would delete every topic of the cluster")
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.require_kafka())
+    await admin.start()
+    try:
+        if present := [name for name in await admin.list_topics() if name.startswith(prefix)]:
+            await admin.delete_topics(present)
+    finally:
+        await admin.close()
+
+
+async def count_messages(settings: Settings, topic: str) -> int:
+    """Messages a topic holds now, over all its partitions."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.require_kafka())
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, n) for n in range(settings.partitions)]
+        starts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        return sum(ends[partition] - starts[partition] for partition in partitions)
+    finally:
+        await consumer.stop()

@@ -10,8 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 import faust
+import structlog
 from faust.types import EventT, StreamT
 
+from shared.lag import group_of
 from shared.policy.kinds import Lane
 from stream.activity import handle_events
 from stream.batches import batches
@@ -24,6 +26,8 @@ WITHIN = 0.05
 EVENTS = 2_000
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
+
+log = structlog.get_logger()
 
 Handler = Callable[[list[EventT[bytes]]], Awaitable[Any]]
 
@@ -39,7 +43,11 @@ class Role(StrEnum):
 class SurniaApp(faust.App):
     """A Faust app that opens and closes the worker's own connections with itself."""
 
-    runtime: Runtime
+    def __init__(self, runtime: Runtime, *args: Any, **options: Any) -> None:
+        self.runtime = runtime
+        self.closing: list[Callable[[], object]] = []
+        """Called when the app has stopped."""
+        super().__init__(*args, **options)
 
     async def on_start(self) -> None:
         await self.runtime.open()
@@ -47,18 +55,16 @@ class SurniaApp(faust.App):
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        for close in self.closing:
+            close()
         await self.runtime.close()
-
-
-def group_of(role: Role, prefix: str) -> str:
-    """The consumer group of a role; the topics' prefix keeps two installations on one cluster apart."""
-    return f"{prefix}surnia-{role}"
 
 
 def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     """The application of a role; nothing is connected until a worker starts it."""
     settings = runtime.settings
     app = SurniaApp(
+        runtime,
         group_of(role, settings.topic_prefix),
         broker=[f"kafka://{broker}" for broker in settings.require_kafka().split(",")],
         store="memory://",
@@ -75,7 +81,6 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         web_bind="127.0.0.1",
         web_port=settings.web_port or None,
     )
-    app.runtime = runtime
     {Role.stream: _stream, Role.delivery: _delivery, Role.ledger: _ledger}[role](app, runtime)
     return app
 
@@ -87,7 +92,14 @@ def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler)
     @app.agent(raw, name=name, concurrency=1)
     async def agent(stream: StreamT[bytes]) -> None:
         async for batch in batches(stream, largest, WITHIN):
-            await handle(batch)
+            try:
+                await handle(batch)
+            except Exception as error:
+                # What a server's absence can't explain is a mistake of ours. Nothing of the batch is acknowledged,
+                # and nothing after it may be: the worker ends, and whoever runs it starts it again.
+                log.exception("a batch could not be handled", agent=name, messages=len(batch))
+                await app.crash(error)
+                raise
 
 
 def _stream(app: SurniaApp, runtime: Runtime) -> None:
@@ -95,7 +107,7 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
     firing = Firing(runtime)
     _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
 
-    @app.timer(runtime.settings.due_poll_seconds)
+    @app.timer(runtime.settings.due_poll_seconds)  # type: ignore[untyped-decorator]  # Faust says Callable
     async def fire_due() -> None:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
         if mine:
@@ -104,17 +116,22 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
 
 def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     # Not needed by the other roles, and slow to import: the providers' libraries.
+    from shared.templates import Catalogue
     from stream.delivery.agent import handle_sends
-    from stream.delivery.setup import deliverer
+    from stream.delivery.deliverer import Deliverer, open_providers
+    from stream.delivery.http2 import Http2Engine
 
-    deliver = deliverer(runtime.settings, runtime.clock, runtime.gate)
+    settings, clock = runtime.settings, runtime.clock
+    engine = Http2Engine(settings)
+    app.closing.append(engine.close)
+    deliverer = Deliverer(clock, runtime.gate, engine, open_providers(settings, clock), Catalogue.load())
     for lane in Lane:
         _agent(
             app,
             f"delivery_{lane}",
             runtime.topics.lane(lane),
             MESSAGES,
-            lambda batch: handle_sends(runtime, deliver, batch),
+            lambda batch: handle_sends(runtime, deliverer, batch),
         )
 
 

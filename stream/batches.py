@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from faust.types import EventT, StreamT
+from faust.types import EventT
 
 
-async def batches(stream: StreamT[bytes], largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
+async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
     """Lists of up to `largest` events, none waiting longer than `within` seconds for company."""
-    quiet: Any = stream.noack()
+    quiet = stream.noack()
     events = aiter(quiet.events())
     upcoming = asyncio.ensure_future(anext(events))
     loop = asyncio.get_running_loop()

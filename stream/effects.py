@@ -115,9 +115,8 @@ def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
     elif isinstance(event, DeviceRemoved):
         effects.removed[event.user_id, event.device_id] = event.instant
         effects.registered.pop((event.user_id, event.device_id), None)
-    elif isinstance(event, PreferencesChanged):
-        if event.opted_out is not None:
-            user.opted_out = event.opted_out
+    elif isinstance(event, PreferencesChanged) and event.opted_out is not None:
+        user.opted_out = event.opted_out
     locale = getattr(event, "locale", None)
     if locale:
         user.locale = locale
@@ -125,7 +124,6 @@ def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
 
 def _delete(effects: Effects, user_id: int) -> None:
     effects.users.pop(user_id, None)
-    for devices in (effects.registered, effects.removed):
-        for key in [key for key in devices if key[0] == user_id]:
-            del devices[key]  # type: ignore[attr-defined]  # both are dicts
+    effects.registered = {key: event for key, event in effects.registered.items() if key[0] != user_id}
+    effects.removed = {key: at for key, at in effects.removed.items() if key[0] != user_id}
     effects.deleted.add(user_id)

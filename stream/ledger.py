@@ -14,10 +14,10 @@ from faust.types import EventT
 
 from shared.clock import utc
 from shared.patience import until_done
-from shared.policy.kinds import KINDS
+from shared.policy.kinds import KINDS, Path
 from shared.store.connections import Pool
 from shared.store.partitions import ensure_partition
-from shared.wire.sends import OutcomeBatch, RetiredToken, decode_outcomes
+from shared.wire.sends import Outcome, OutcomeBatch, RetiredToken, decode_outcomes
 from stream.activity import dead_letter
 from stream.runtime import Runtime
 
@@ -45,12 +45,7 @@ class Ledger:
                 for batch in batches:
                     for o in batch.outcomes:
                         n += 1
-                        await copy.write_row(
-                            (
-                                n, o.local_date, o.user_id, KINDS[o.kind].code, int(batch.path), int(o.result), o.reason,
-                                o.provider, utc(o.due_at), utc(o.decided_at), o.latency,
-                            )
-                        )  # fmt: skip
+                        await copy.write_row((n, *_row(batch.path, o)))
             await connection.execute(self._merge)
             retired = [token for batch in batches for token in batch.retired]
             if retired:
@@ -61,6 +56,11 @@ class Ledger:
                         "AND token = %s AND retired_at IS NULL AND registered_at <= %s",
                         [_retirement(token) for token in retired],
                     )
+
+
+def _row(path: Path, o: Outcome) -> tuple[object, ...]:
+    identity = (o.local_date, o.user_id, KINDS[o.kind].code, int(path))
+    return *identity, int(o.result), o.reason, o.provider, utc(o.due_at), utc(o.decided_at), o.latency
 
 
 def _retirement(token: RetiredToken) -> tuple[object, ...]:

@@ -60,7 +60,8 @@ class RedisGate:
         calls, orders = [], []
         for kind in {key.kind for key in keys}:
             mine = [position for position, key in enumerate(keys) if key.kind == kind]
-            for shard, places in self._groups([(keys[position].user_id, keys[position].local_date) for position in mine]):
+            users = [(keys[position].user_id, keys[position].local_date) for position in mine]
+            for shard, places in self._groups(users):
                 arguments: list[Any] = [int(path), KINDS[kind].code, self._cap, self._keep]
                 order: list[int] = []
                 names: list[str] = []
@@ -71,7 +72,7 @@ class RedisGate:
                 calls.append((names, arguments))
                 orders.append(order)
         for order, digits in zip(orders, await self._call("claim", calls), strict=True):
-            for position, digit in zip(order, digits, strict=True):
+            for position, digit in zip(order, digits.decode(), strict=True):
                 answers[position] = Claim(int(digit))
         return answers
 

@@ -46,5 +46,6 @@ def instant_of(day: date, hour: int, time_zone: str) -> float:
     In an overlap the first of the two; in a gap the moment the gap begins or ends at (PEP 495, fold=0:
     the offset before the transition, so 02:30 in a one-hour gap is what shows as 03:30).
     """
-    wall = datetime(day.year, day.month, day.day) + timedelta(hours=hour)
-    return wall.replace(tzinfo=zone(time_zone)).timestamp()
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone(time_zone))
+    # Adding hours to an aware datetime moves its wall clock, which is what is meant here.
+    return (midnight + timedelta(hours=hour)).timestamp()

@@ -67,7 +67,7 @@ class Result(IntEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one candidate, always with a reason code. Latency: from planned to answered, seconds."""
+    """What became of one candidate, always with a reason code. `latency`: the provider's last round trip, seconds."""
 
     user_id: UserIdField
     kind: KindName

@@ -48,9 +48,7 @@ class Firing:
 
     async def _due(self, kind: ReminderKind, shards: Sequence[int]) -> list[Due]:
         now = self._runtime.clock.now()
-        return await until_done(
-            "reading the due index", lambda: self._runtime.due.due(kind, shards, now, _PER_SHARD)
-        )
+        return await until_done("reading the due index", lambda: self._runtime.due.due(kind, shards, now, _PER_SHARD))
 
     async def _page(self, kind: ReminderKind, page: Sequence[Due]) -> None:
         runtime = self._runtime
@@ -70,9 +68,7 @@ class Firing:
                 candidates.append(send)
         now = runtime.clock.now()
         plan = await claim(runtime.gate, Path.stream, candidates, denied, now)
-        await runtime.producer.write(
-            records(plan, Path.stream, runtime.topics, now, runtime.settings.send_batch)
-        )
+        await runtime.producer.write(records(plan, Path.stream, runtime.topics, now, runtime.settings.send_batch))
         await runtime.due.remove(kind, page)
 
 

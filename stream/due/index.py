@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.gate.contract import GateUnavailableError
-from shared.identity import shard_of
+from shared.identity import SHARDS, shard_of
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
 
 DUE_KINDS: tuple[ReminderKind, ...] = (STREAK_SAVER, PRACTICE, ABANDONED_LESSON)
@@ -65,7 +65,8 @@ class DueIndex:
             shards.setdefault(shard_of(timer.user_id), ([], []))[1].append(timer)
         pipeline = self._redis.pipeline(transaction=False)
         for shard, (lessons, timers) in shards.items():
-            arguments: list[Any] = [len(lessons), *("" if field is None else field for lesson in lessons for field in lesson)]
+            fields = ["" if field is None else field for lesson in lessons for field in lesson]
+            arguments: list[Any] = [len(lessons), *fields]
             arguments += [len(timers), *(field for timer in timers for field in timer)]
             pipeline.eval(self._update, 3, *(due_key(shard, kind) for kind in _UPDATE_ORDER), *arguments)
         await self._run(pipeline)
@@ -76,6 +77,14 @@ class DueIndex:
         for shard in shards:
             pipeline.zrangebyscore(due_key(shard, kind), "-inf", now, start=0, num=most, withscores=True)
         return [Due(int(member), score) for answer in await self._run(pipeline) for member, score in answer]
+
+    async def waiting(self, now: float) -> int:
+        """Reminders of all shards whose time has come and that have not been fired."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for shard in range(SHARDS):
+            for kind in DUE_KINDS:
+                pipeline.zcount(due_key(shard, kind), "-inf", now)
+        return int(sum(await self._run(pipeline)))
 
     async def remove(self, kind: ReminderKind, fired: Sequence[Due]) -> None:
         """Take out what was fired; whoever was moved to a later time meanwhile stays."""

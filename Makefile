@@ -1,0 +1,51 @@
+# Surnia's front door. `make help` lists what it does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+TOOLS := .surnia/tools
+# uv from the machine where it has one, else from PyPI into a folder of its own.
+UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
+RUN := $(UV) run --frozen --quiet
+ARGS ?=
+
+.PHONY: help setup demo test lint format bench up down status chaos clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(TOOLS)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Surnia needs Python 3.11 or later; $(PYTHON) is older. Set PYTHON=python3.12, say."; exit 1; }
+	@echo "bringing uv into $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'
+
+.venv/.synced: pyproject.toml uv.lock | $(filter $(TOOLS)/%,$(UV))
+	@$(UV) sync --frozen --quiet && touch $@
+
+setup: .venv/.synced ## Install Surnia and its dependencies into .venv
+
+demo: setup ## Simulate a day of a world-wide population (ARGS="--users 2000 --hours 6")
+	@$(RUN) surnia demo $(ARGS)
+
+test: setup ## Run all tests but the long chaos runs (ARGS="tests/unit" for some)
+	@$(RUN) pytest $(ARGS)
+
+lint: setup ## Check style and types
+	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
+
+format: setup ## Rewrite the code in the project's style
+	@$(RUN) ruff check --fix . ; $(RUN) ruff format .
+
+bench: setup ## Measure (ARGS="gate --json gate.json")
+	@$(RUN) surnia bench $(ARGS)
+
+up: setup ## Start the local stack: PostgreSQL, Valkey, Kafka
+	@$(RUN) surnia up $(ARGS)
+
+down: setup ## Stop the local stack; its data stays
+	@$(RUN) surnia down $(ARGS)
+
+status: setup ## Show the local stack
+	@$(RUN) surnia status $(ARGS)
+
+clean: ## Remove what was installed and built; the local stack's data stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

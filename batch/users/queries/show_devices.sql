@@ -1,0 +1,5 @@
+-- One user's devices, the newest first.
+SELECT device_id, platform, token, app_version, registered_at, retired_at, retired_reason
+  FROM devices
+ WHERE user_id = %(id)s
+ ORDER BY registered_at DESC, device_id

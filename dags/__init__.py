@@ -1,0 +1,1 @@
+"""What the scheduler loads; each file calls the batch path and holds no logic of its own."""

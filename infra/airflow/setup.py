@@ -1,0 +1,109 @@
+"""Brings Airflow's database to the installed version and makes the pool the scans share. Idempotent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from infra.airflow.environment import DATABASE, POOL, airflow_environment, database_url, home
+from infra.airflow.errors import AirflowError
+from infra.stack.state import exclusive, write_private
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+_DESCRIPTION = "Scans of the batch path that may read the database at once (SURNIA_SCANS_PER_DATABASE)"
+_MARK = "prepared.json"
+
+
+def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) -> bool:
+    """Make Airflow's database, tables and pool; False where all was there, which takes a few milliseconds to see."""
+    folder = home(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / "setup.lock", lambda: report("another process sets Airflow up, waiting for it")):
+        _create_database(settings)
+        revision, slots = _found(settings)
+        migrate = revision is None or revision != _expected(settings)
+        if migrate:
+            report("bringing Airflow's tables up to date")
+            _cli(settings, "db", "migrate")
+            revision, slots = _found(settings)
+            mark = {"airflow": version("apache-airflow"), "revision": revision}
+            write_private(folder / _MARK, json.dumps(mark) + "\n")
+        if slots != settings.scans_per_database:
+            report(f"giving the pool {POOL} {settings.scans_per_database} slots")
+            _set_pool(settings)
+            return True
+        return migrate
+
+
+def _expected(settings: Settings) -> str | None:
+    """The revision that the installed Airflow left behind when it last migrated; asking itself takes seconds."""
+    try:
+        mark = json.loads((home(settings) / _MARK).read_text())
+    except (OSError, ValueError):
+        return None
+    return mark.get("revision") if mark.get("airflow") == version("apache-airflow") else None
+
+
+def _found(settings: Settings) -> tuple[str | None, int | None]:
+    """The revision of the tables and the slots of our pool; None for what is not there."""
+    with psycopg.connect(database_url(settings), connect_timeout=5, autocommit=True) as connection:
+
+        def one(query: sql.SQL, *values: str) -> object:
+            try:
+                row = connection.execute(query, values).fetchone()
+            except psycopg.errors.UndefinedTable:
+                return None
+            return row[0] if row else None
+
+        revision = one(sql.SQL("SELECT version_num FROM alembic_version"))
+        slots = one(sql.SQL("SELECT slots FROM slot_pool WHERE pool = %s"), POOL)
+    return (str(revision) if revision else None), (slots if isinstance(slots, int) else None)
+
+
+def _set_pool(settings: Settings) -> None:
+    # Straight to the table: the command line needs three seconds to do the same.
+    with psycopg.connect(database_url(settings), connect_timeout=5) as connection:
+        connection.execute(
+            "INSERT INTO slot_pool (pool, slots, description, include_deferred) VALUES (%s, %s, %s, false) "
+            "ON CONFLICT (pool) DO UPDATE SET slots = excluded.slots, description = excluded.description",
+            (POOL, settings.scans_per_database, _DESCRIPTION),
+        )
+
+
+def _create_database(settings: Settings) -> None:
+    """Make the database `airflow` on the server, unless it is there (the local stack makes it itself)."""
+    with psycopg.connect(settings.require_postgres(), connect_timeout=5, autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+            return
+        try:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise AirflowError(
+                f"the user of SURNIA_POSTGRES_URL may not create databases: have somebody run "
+                f"`CREATE DATABASE {DATABASE} OWNER {connection.info.user}` on that server."
+            ) from error
+
+
+def _cli(settings: Settings, *arguments: str) -> None:
+    """Run Airflow's own command line; its output goes to a log."""
+    log = home(settings) / "setup.log"
+    with open(log, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=airflow_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        raise AirflowError(f"`airflow {' '.join(arguments)}` failed; mend what it says and try again.", log)

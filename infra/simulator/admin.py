@@ -1,0 +1,67 @@
+"""`/admin/*`: counts, pushes and faults, for whoever holds the admin token."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from infra.simulator.faults import Faults, decode_faults
+from infra.simulator.recent import RecentPushes
+from infra.simulator.reply import Reply, json_reply
+from infra.simulator.wire import HttpProtocol, Scope, read_body
+from infra.simulator.witness import Witness
+from shared.clock import Clock
+
+BODY_LIMIT: Final = 16 * 1024 * 1024  # a rule may list 200,000 tokens
+
+
+class Admin:
+    def __init__(self, token: str, clock: Clock, faults: Faults, witness: Witness, recent: RecentPushes) -> None:
+        self._secret = token.encode()
+        self._clock = clock
+        self._faults = faults
+        self._witness = witness
+        self._recent = recent
+
+    async def answer(self, scope: Scope, proto: HttpProtocol) -> Reply:
+        if not self._secret:
+            return json_reply(403, {"error": "Admin is closed: start the simulator with --admin-token."})
+        scheme, _, given = (scope.headers.get("authorization") or "").partition(" ")
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), self._secret) or scheme.lower() != "bearer":
+            return json_reply(401, {"error": "The admin token is missing or wrong."})
+        match scope.method, scope.path.removeprefix("/admin/"):
+            case "GET", "stats":
+                return json_reply(200, self._witness.stats())
+            case "GET", "pushes":
+                return self._pushes(scope.query_string)
+            case "GET", "faults":
+                return json_reply(200, self._faults.listed())
+            case "PUT", "faults":
+                return self._set_faults(await read_body(scope.headers, proto, BODY_LIMIT))
+            case "POST", "reset":
+                self._witness.reset()
+                self._recent.clear()
+                return json_reply(200, {"reset": True})
+        return json_reply(404, {"error": "Known: GET stats, pushes?token=, faults; PUT faults; POST reset."})
+
+    def _pushes(self, query: str) -> Reply:
+        try:
+            token = parse_qs(query, max_num_fields=8).get("token", [""])[0]
+        except ValueError:
+            token = ""
+        if not token:
+            return json_reply(400, {"error": "Name a device: /admin/pushes?token=…"})
+        return json_reply(200, self._recent.of(token))
+
+    def _set_faults(self, body: bytes | None) -> Reply:
+        if body is None:
+            return json_reply(413, {"error": f"At most {BODY_LIMIT} bytes of rules."})
+        try:
+            rules = decode_faults(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return json_reply(400, {"error": str(error)})
+        self._faults.set(rules, self._clock.now())
+        return json_reply(200, {"rules": len(rules)})

@@ -1,0 +1,152 @@
+"""The RSGI application: routes a request to its provider, applies the faults, tells the witness."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from pathlib import Path
+from typing import Final
+
+from infra.simulator.admin import Admin
+from infra.simulator.apns import VOIP_PAYLOAD_LIMIT, Apns, message_id
+from infra.simulator.apns_auth import ProviderTokens
+from infra.simulator.config import SimulatorConfig
+from infra.simulator.devices import Devices
+from infra.simulator.faults import Faults, read_faults
+from infra.simulator.fcm import BODY_LIMIT as FCM_BODY_LIMIT
+from infra.simulator.fcm import Fcm
+from infra.simulator.oauth import BODY_LIMIT as OAUTH_BODY_LIMIT
+from infra.simulator.oauth import AccessTokens, TokenEndpoint
+from infra.simulator.push import Push
+from infra.simulator.reasons import Refused
+from infra.simulator.recent import RecentPushes
+from infra.simulator.reply import (
+    JSON,
+    Reply,
+    apns_refusal,
+    encode,
+    fcm_refusal,
+    json_reply,
+    oauth_refusal,
+)
+from infra.simulator.wire import HttpProtocol, Scope, read_body, send
+from infra.simulator.witness import Witness
+from shared.clock import Clock, SystemClock
+
+APNS_PATH: Final = "/3/device/"
+FCM_PATH: Final = "/v1/projects/"
+FCM_VERB: Final = "/messages:send"
+logger = logging.getLogger(__name__)
+
+
+class Simulator:
+    """Everything behind the port; one event loop uses it, so nothing is locked."""
+
+    def __init__(self, config: SimulatorConfig, clock: Clock) -> None:
+        self._clock = clock
+        self._faults = Faults()
+        if config.faults:
+            self._faults.set(read_faults(config.faults), clock.now())
+        self._witness = Witness(_devices(config.devices))
+        self._recent = RecentPushes()
+        self._apns = Apns(ProviderTokens(config.apns_public_key, config.team_id, config.key_id), config.topic)
+        machine = SystemClock()
+        access = AccessTokens(machine)
+        self._fcm = Fcm(access, config.project_id)
+        token_uri = f"{config.url}/token"
+        self._oauth = TokenEndpoint(access, config.fcm_public_key, machine, config.client_email, token_uri)
+        self._admin = Admin(config.admin_token, clock, self._faults, self._witness, self._recent)
+        self._ids = itertools.count(round(clock.now() * 1_000_000))
+
+    async def __rsgi__(self, scope: Scope, proto: HttpProtocol) -> None:
+        try:
+            reply = await self._answer(scope, proto)
+        except Exception:
+            logger.exception("The simulator failed on %s %.200s", scope.method, scope.path)
+            reply = json_reply(500, {"error": "The simulator itself failed: see its log."})
+        send(proto, reply)
+
+    async def _answer(self, scope: Scope, proto: HttpProtocol) -> Reply:
+        path = scope.path
+        if path.startswith(APNS_PATH):
+            return await self._answer_apns(scope, proto, path[len(APNS_PATH) :])
+        if path.startswith(FCM_PATH):
+            return await self._answer_fcm(scope, proto, path[len(FCM_PATH) :])
+        if path == "/token":
+            return await self._answer_oauth(scope, proto)
+        if path.startswith("/admin/"):
+            return await self._admin.answer(scope, proto)
+        if path == "/healthz":
+            return json_reply(200, {"healthy": True})
+        self._witness.rejected("BadPath")
+        return apns_refusal(Refused("BadPath"), message_id(scope.headers))
+
+    async def _answer_apns(self, scope: Scope, proto: HttpProtocol, token: str) -> Reply:
+        headers = scope.headers
+        apns_id = message_id(headers)
+        try:
+            if scope.method != "POST":
+                raise Refused("MethodNotAllowed")
+            body = await read_body(headers, proto, VOIP_PAYLOAD_LIMIT)
+            if body is None:
+                raise Refused("PayloadTooLarge")
+            push = self._apns.check(token, apns_id, headers, body, self._clock.now())
+            await self._suffer("apns", push.token)
+        except Refused as refused:
+            self._witness.rejected(refused.reason)
+            return apns_refusal(refused, apns_id)
+        self._accept(push)
+        return Reply(200, [("apns-id", apns_id)])
+
+    async def _answer_fcm(self, scope: Scope, proto: HttpProtocol, rest: str) -> Reply:
+        project, slash, verb = rest.partition("/")
+        try:
+            if scope.method != "POST" or slash + verb != FCM_VERB:
+                raise Refused("NOT_FOUND", "The requested URL was not found on this server.")
+            body = await read_body(scope.headers, proto, FCM_BODY_LIMIT)
+            if body is None:
+                raise Refused("INVALID_ARGUMENT", f"Request payload size exceeds the limit: {FCM_BODY_LIMIT} bytes.")
+            push, only_validated = self._fcm.check(project, scope.headers.get("authorization"), body)
+            await self._suffer("fcm", push.token)
+        except Refused as refused:
+            self._witness.rejected(refused.reason)
+            return fcm_refusal(refused)
+        if only_validated:
+            name = "fake_message_id"
+        else:
+            self._accept(push)
+            name = f"0:{next(self._ids)}"
+        return Reply(200, [JSON], encode({"name": f"projects/{project}/messages/{name}"}))
+
+    async def _answer_oauth(self, scope: Scope, proto: HttpProtocol) -> Reply:
+        try:
+            if scope.method != "POST":
+                raise Refused("invalid_request", "Only POST is served.", status=405)
+            body = await read_body(scope.headers, proto, OAUTH_BODY_LIMIT)
+            if body is None:
+                raise Refused("invalid_request", f"At most {OAUTH_BODY_LIMIT} bytes are read.", status=413)
+            await self._suffer("oauth", "")
+            return json_reply(200, self._oauth.answer(body))
+        except Refused as refused:
+            self._witness.rejected(refused.reason)
+            return oauth_refusal(refused)
+
+    async def _suffer(self, provider: str, token: str) -> None:
+        """Apply the faults to a request that is good in itself; raises Refused."""
+        verdict = self._faults.judge(provider, token)
+        if verdict is None:
+            return
+        if verdict.delay:
+            await asyncio.sleep(verdict.delay)
+        if verdict.refusal:
+            raise verdict.refusal
+
+    def _accept(self, push: Push) -> None:
+        now = self._clock.now()
+        self._witness.accepted(push, now)
+        self._recent.add(push, now)
+
+
+def _devices(path: Path | None) -> Devices:
+    return Devices.read(path) if path else Devices()

@@ -1,0 +1,111 @@
+"""`surnia up`, `surnia down`, `surnia status`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.stack.errors import StackError
+
+if TYPE_CHECKING:
+    from infra.stack.stack import Stack
+    from infra.stack.status import StackStatus
+
+_CREATED = {"postgres": "missing tables are created; ", "valkey": "", "kafka": "missing topics are created; "}
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the stack's commands to `app`."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="First end the local servers and delete their data (never given ones').")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Start the local stack: PostgreSQL, Valkey and Kafka, where the settings name no address."""
+    from rich.console import Console
+
+    from infra.stack.kafka import MOCK_VERSION
+
+    began = time.monotonic()
+    stack = _stack()
+    # With --json progress goes to the side, so that standard output stays one document.
+    console = Console(stderr=as_json)
+    try:
+        found = stack.up(fresh=fresh, console=console)
+    except StackError as error:
+        _fail(error, as_json)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What had started goes on: `surnia up` continues, `surnia down` ends it.", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(document(found), indent=2))
+    else:
+        what = "is up" if found.changed else "was up already"
+        typer.echo(f"The stack {what} ({time.monotonic() - began:.1f} s). State: {found.state_dir}")
+        for part in found.parts.values():
+            if part.state == "given":
+                typer.echo(f"{part.title} is given by address: {_CREATED[part.name]}never started, stopped or emptied.")
+            elif part.version == MOCK_VERSION:
+                typer.echo(f"Note: {part.note}")
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def down(as_json: Json = False) -> None:
+    """End the local stack's servers and keep their data."""
+    stack = _stack()
+    try:
+        ended = stack.down()
+    except StackError as error:
+        _fail(error, as_json)
+    if as_json:
+        typer.echo(json.dumps({"ended": ended}, indent=2))
+        return
+    names = [stack.parts[name].title for name, was_running in ended.items() if was_running]
+    typer.echo(f"Ended {', '.join(names)}; their data stays in {stack.state_dir}." if names else "Nothing was running.")
+
+
+def status(as_json: Json = False) -> None:
+    """Show each server of the stack; exit code 1 unless all are healthy."""
+    found = _stack().status()
+    if as_json:
+        typer.echo(json.dumps(document(found), indent=2))
+    else:
+        from rich.console import Console
+
+        from infra.stack.view import table
+
+        Console().print(table(found))
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+def document(found: StackStatus) -> dict[str, Any]:
+    """A status as JSON; it never contains a password."""
+    parts = {name: {**asdict(part), "healthy": part.healthy} for name, part in found.parts.items()}
+    return {"healthy": found.healthy, "changed": found.changed, "state_dir": found.state_dir, "parts": parts}
+
+
+def _stack() -> Stack:
+    from infra.stack.stack import Stack
+    from shared.settings import GivenSettings
+
+    return Stack(GivenSettings())  # type: ignore[call-arg, unused-ignore]  # pydantic fills the fields from its sources
+
+
+def _fail(error: StackError, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"healthy": False, "error": str(error)}, indent=2))
+    else:
+        print(error, file=sys.stderr)
+    raise typer.Exit(1)

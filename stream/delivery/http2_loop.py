@@ -1,0 +1,176 @@
+"""The engine's thread: libcurl's multi interface, driven by its sockets and timers through one selector."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+import pycurl
+import structlog
+
+from stream.delivery.exchange import Answer, PushRequest, TransportError
+from stream.delivery.http2_batch import CUT_OFF, NOT_SENT, Batch, EngineClosedError
+from stream.delivery.http2_handle import EasyHandle
+
+_log = structlog.get_logger(__name__)
+
+_READ = {pycurl.POLL_IN, pycurl.POLL_INOUT}
+_WRITE = {pycurl.POLL_OUT, pycurl.POLL_INOUT}
+
+
+_Job = tuple[Batch, int, PushRequest]
+
+
+class CurlLoop:
+    """Runs in its own thread. `submit` and `stop` may be called from any other, everything else is the thread's."""
+
+    def __init__(self, make_handle: Callable[[], EasyHandle], connections: int, max_in_flight: int) -> None:
+        self._make_handle = make_handle
+        self._max_in_flight = max_in_flight
+        self._inbox: deque[Batch] = deque()
+        self._stopping = False
+        # Held to put something into the inbox, and to shut it: nothing comes in that nobody takes out.
+        self._door = threading.Lock()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._idle: list[EasyHandle] = []
+        self._flying: dict[pycurl.Curl, tuple[EasyHandle, str, _Job]] = {}
+        # One queue a host, so that a provider that hangs holds up nobody else's requests.
+        self._waiting: dict[str, deque[_Job]] = {}
+        self._flying_to: dict[str, int] = {}
+        self._deadline: float | None = None
+        self._multi = multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
+        # Under full load every connection gets its part; a provider's own smaller limit (SETTINGS) wins.
+        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, -(-max_in_flight // connections))
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+
+    def submit(self, batch: Batch) -> None:
+        """Hand a batch over; its answers come by `on_done`, called in the loop's thread."""
+        with self._door:
+            if self._stopping:
+                raise EngineClosedError
+            self._inbox.append(batch)
+        self._ring()
+
+    def stop(self) -> None:
+        """End the loop. What is under way is answered as `closed`."""
+        with self._door:
+            self._stopping = True
+        self._ring()
+
+    def _ring(self) -> None:
+        with suppress(OSError):  # Full of rings that were not heard yet, or closed because the loop has ended.
+            self._bell.send(b"\0")
+
+    def _on_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        known = fd in self._selector.get_map()
+        events = (selectors.EVENT_READ if what in _READ else 0) | (selectors.EVENT_WRITE if what in _WRITE else 0)
+        if not events:
+            if known:
+                self._selector.unregister(fd)
+        elif known:
+            self._selector.modify(fd, events)
+        else:
+            self._selector.register(fd, events)
+
+    def _on_timer(self, milliseconds: int) -> None:
+        self._deadline = None if milliseconds < 0 else monotonic() + milliseconds / 1000
+
+    def run(self) -> None:
+        """The thread's body. Sleeps in the selector until a socket, a timer or the bell has something."""
+        try:
+            while not self._stopping:
+                wait = None if self._deadline is None else max(0.0, self._deadline - monotonic())
+                for key, events in self._selector.select(wait):
+                    if key.fileobj is self._ear:
+                        self._hear()
+                    else:
+                        readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
+                        writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+                        self._multi.socket_action(key.fd, readable | writable)
+                if self._deadline is not None and monotonic() >= self._deadline:
+                    self._deadline = None
+                    self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+                self._collect()
+                self._launch()
+        except Exception:
+            _log.exception("delivery.engine_failed", remedy="restart the worker; what was under way is retried")
+        finally:
+            self._end()
+
+    def _hear(self) -> None:
+        with suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass
+        while self._inbox:
+            batch = self._inbox.popleft()
+            for index, request in enumerate(batch.requests):
+                host = request.url[: request.url.find("/", 8)]
+                self._waiting.setdefault(host, deque()).append((batch, index, request))
+
+    def _launch(self) -> None:
+        for host, queue in self._waiting.items():
+            flying = self._flying_to.get(host, 0)
+            while queue and flying < self._max_in_flight:
+                job = batch, index, request = queue.popleft()
+                if batch.abandoned:
+                    batch.put(index, NOT_SENT)
+                    continue
+                handle = self._idle.pop() if self._idle else self._make_handle()
+                try:
+                    handle.load(request)
+                except (pycurl.error, UnicodeError, TypeError) as error:
+                    self._idle.append(handle)
+                    batch.put(index, TransportError("request", sent=False, detail=str(error)))
+                    continue
+                self._flying[handle.curl] = handle, host, job
+                self._multi.add_handle(handle.curl)
+                flying += 1
+            self._flying_to[host] = flying
+
+    def _collect(self) -> None:
+        if not self._flying:
+            return
+        more = 1
+        while more:
+            more, good, bad = self._multi.info_read()
+            for curl in good:
+                handle = self._flying[curl][0]
+                self._finish(curl, handle.answer())
+            for curl, code, message in bad:
+                handle = self._flying[curl][0]
+                self._finish(curl, handle.failure(code, message))
+
+    def _finish(self, curl: pycurl.Curl, answer: Answer) -> None:
+        handle, host, (batch, index, _) = self._flying.pop(curl)
+        self._multi.remove_handle(curl)
+        self._idle.append(handle)
+        self._flying_to[host] -= 1
+        batch.put(index, answer)
+
+    def _end(self) -> None:
+        with self._door:
+            self._stopping = True
+        for curl in list(self._flying):
+            self._finish(curl, CUT_OFF)
+        self._hear()
+        for queue in self._waiting.values():
+            for batch, index, _ in queue:
+                batch.put(index, NOT_SENT)
+        for handle in self._idle:
+            handle.curl.close()
+        self._multi.close()
+        self._selector.close()
+        self._ear.close()
+        self._bell.close()
