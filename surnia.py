@@ -20,10 +20,19 @@ _PARTS = (
     "batch.users.commands",
     "stream.commands",
     "batch.commands",
-    # "infra.airflow.commands",
+    "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
 )
+
+
+@app.callback()
+def prepare() -> None:
+    """Runs before every command: its log goes to standard error, so that its answer has standard output."""
+    from shared.logs import configure_logs
+    from shared.settings import load_settings
+
+    configure_logs(load_settings())
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Where a scan got to, and what it has counted: written after Kafka acknowledged a page, read by every rerun."""
+"""Where a scan got to, and what it has counted: written after Kafka acknowledged a page, read by every rerun.
+
+The connections are in autocommit mode: every statement here stands for itself.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,6 @@ async def record_run(connection: Connection, plan: Plan) -> None:
             Jsonb(plan.slots, dumps=lambda slots: msgspec.json.encode(slots).decode()),
         ),
     )
-    await connection.commit()
 
 
 async def load(connection: Connection, run_id: str, shards: list[int]) -> dict[int, Checkpoint]:
@@ -80,4 +82,3 @@ async def save(connection: Connection, run_id: str, shard: int, checkpoint: Chec
             "slot": checkpoint.after_slot,
         },
     )
-    await connection.commit()

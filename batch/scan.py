@@ -128,10 +128,7 @@ class Scan:
             },
             binary=True,
         )
-        rows = msgspec.convert(await cursor.fetchall(), list[_Row])
-        # A read must not hold its snapshot open while the page is claimed and sent.
-        await self._connection.commit()
-        return rows
+        return msgspec.convert(await cursor.fetchall(), list[_Row])
 
 
 def _send(row: _Row, slot: Slot, quiet: QuietHours) -> Send:
@@ -154,7 +151,10 @@ async def scan(
 ) -> ScanSummary:
     """Scan a group of shards with connections of its own. Raises when a server does not answer: a rerun continues."""
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(settings.require_postgres()))
+        # Autocommit: no snapshot is held open while a page is claimed and sent.
+        connection = await stack.enter_async_context(
+            await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
+        )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
@@ -165,5 +165,5 @@ async def scan(
 
 async def record(settings: Settings, plan: Plan) -> None:
     """Write a plan down before its scans start."""
-    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
+    async with await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True) as connection:
         await checkpoints.record_run(connection, plan)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 POOL = "surnia_scans"
+# Beside `format`, which makes the form show a calendar but is only checked where an optional package is installed.
+INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)$"
 
 DOC = """\
 ### Comebacks for silent users
@@ -32,9 +34,9 @@ Kafka as a send, who is denied as an outcome with its reason. Nothing is deliver
 
 #### Parameters of a manual run
 
-| name | meaning | empty |
+| name | meaning | if empty |
 |---|---|---|
-| `interval_start`, `interval_end` | the time to plan for, with an offset; both or neither; at most a week | the run's own hour |
+| `interval_start`, `interval_end` | what to plan for, with an offset; both or neither; a week at most | its hour |
 | `shard_groups` | how many `scan` tasks | `SURNIA_SHARD_GROUPS` |
 
 #### When a run is red
@@ -71,6 +73,7 @@ hour that ends then.
             None,
             type=["null", "string"],
             format="date-time",
+            pattern=INSTANT,
             title="Interval start",
             description="Plan from this time on, such as 2026-11-21T10:00:00+00:00. Empty: the run's own hour.",
         ),
@@ -78,6 +81,7 @@ hour that ends then.
             None,
             type=["null", "string"],
             format="date-time",
+            pattern=INSTANT,
             title="Interval end",
             description="Plan up to, not including, this time. Set both or neither; at most a week apart.",
         ),
@@ -154,16 +158,22 @@ def silent_reminders() -> None:
         structlog.get_logger(__name__).info("planned comebacks", **totals)
         return totals
 
-    report(scan.expand(shards=plan()))
+    report(scan.expand(shards=plan()))  # type: ignore[arg-type]  # Airflow hands over what this stands for
 
 
 def _plan() -> tuple[Settings, Plan]:
     """The running task's settings and plan; made anew by every task, since it costs less than handing it over."""
+    from airflow.sdk.exceptions import AirflowFailException
+
     from batch.plan import plan
     from shared.settings import load_settings
 
     settings = load_settings()
-    return settings, plan(*_interval(), settings)
+    try:
+        return settings, plan(*_interval(), settings)
+    except ValueError as error:
+        # An interval that makes no sense makes none at the ninth attempt: fail at once.
+        raise AirflowFailException(str(error)) from error
 
 
 def _interval() -> tuple[datetime, datetime]:

@@ -14,22 +14,28 @@ from faust.types import EventT
 
 
 async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
-    """Lists of up to `largest` events, none waiting longer than `within` seconds for company."""
+    """Lists of up to `largest` events, none waiting longer than `within` seconds for company.
+
+    Ends when the stream ends; a batch that is not full by then stays unacknowledged and comes again.
+    """
     quiet = stream.noack()
     events = aiter(quiet.events())
-    upcoming = asyncio.ensure_future(anext(events))
+    upcoming = asyncio.ensure_future(anext(events, None))
     loop = asyncio.get_running_loop()
     try:
-        while True:
-            batch = [await upcoming]
-            upcoming = asyncio.ensure_future(anext(events))
+        while (first := await upcoming) is not None:
+            batch = [first]
+            upcoming = asyncio.ensure_future(anext(events, None))
             deadline = loop.time() + within
             while len(batch) < largest:
                 done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, deadline - loop.time()))
                 if not done:
                     break
-                batch.append(upcoming.result())
-                upcoming = asyncio.ensure_future(anext(events))
+                event = upcoming.result()
+                if event is None:
+                    return
+                batch.append(event)
+                upcoming = asyncio.ensure_future(anext(events, None))
             yield batch
             for event in batch:
                 await quiet.ack(event)

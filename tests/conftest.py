@@ -42,7 +42,7 @@ def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert status.healthy, status
         yield folder
     finally:
-        stack.down()
+        stack.remove()
 
 
 @pytest.fixture(scope="session")

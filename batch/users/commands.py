@@ -45,23 +45,30 @@ def import_users(
     ],
     devices: Annotated[Path | None, typer.Option(help="Devices to import after FILE.")] = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="Where rows that are not loaded go.  [default: FILE.rejects.csv]")
+        Path | None, typer.Option(help="Where rows that are not loaded go.", show_default="FILE.rejects.csv")
     ] = None,
-    file_format: Annotated[FileFormat | None, typer.Option("--format", help="[default: the file tells]")] = None,
+    file_format: Annotated[
+        FileFormat | None, typer.Option("--format", help="What FILE is.", show_default="the file tells")
+    ] = None,
     as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the files; write nothing but rejects.")] = False,
 ) -> None:
     """Load users and devices from files: new ones are inserted, known ones updated.
 
-    Users have the columns id, time_zone (both required), locale, country, last_event_at, last_active_date,
-    last_practice_at, last_practice_date, streak, opted_out, created_at. Devices have user_id, device_id, platform,
-    token (required), app_version, registered_at. Instants carry an offset (2026-11-03T18:00:00Z). A missing column or
-    an empty cell leaves what is stored; local dates are worked out from the instants where they are not given.
+    Users have the columns id, time_zone (both required), locale, country,
+    last_event_at, last_active_date, last_practice_at, last_practice_date,
+    streak, opted_out, created_at. Devices have user_id, device_id, platform,
+    token (required), app_version, registered_at. Instants carry an offset
+    (2026-11-03T18:00:00Z). A missing column or an empty cell leaves what is
+    stored; local dates are worked out from the instants where they are not
+    given.
 
-    A row a line. Bad rows go to the rejects file with their line and the reason; the good ones load. An import that was
-    broken off is simply run again.
+    A row a line. Bad rows go to the rejects file with their line and the
+    reason; the good ones load. An import that was broken off is simply run
+    again.
 
-    Exit code: 0 all rows loaded, 3 some were rejected, 1 or 2 the import could not run.
+    Exit code: 0 all rows loaded, 3 some were rejected, 1 or 2 the import could
+    not run.
     """
     settings = read_settings()
     rejects = rejects or file.with_name(file.name + ".rejects.csv")
@@ -120,7 +127,12 @@ async def _import(
 def generate(
     count: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="How many users.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same users.")] = 1,
-    as_of: Annotated[str | None, typer.Option(help="ISO 8601 instant with offset.  [default: the clock's now]")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            help="The moment it is made for: an ISO 8601 instant with offset.", show_default="the clock's now"
+        ),
+    ] = None,
     devices_out: Annotated[
         Path | None, typer.Option(help="Write token,time_zone of every device, for the provider simulator.")
     ] = None,

@@ -127,6 +127,7 @@ class ParquetSource:
     """Parquet, one record batch at a time; values become the text that a CSV file would have."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False)
         except (pa.ArrowInvalid, OSError) as error:
@@ -139,11 +140,19 @@ class ParquetSource:
 
     def chunks(self) -> Iterator[RawChunk]:
         done = 0
-        for batch in self._file.iter_batches(batch_size=CHUNK_ROWS):
+        for batch in self._batches():
             columns = [_texts(name, column) for name, column in zip(self.header, batch.columns, strict=True)]
             rows = list(enumerate(map(list, zip(*columns, strict=True)), done + 1))
             done += batch.num_rows
             yield RawChunk(rows, [], done)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._file.iter_batches(batch_size=CHUNK_ROWS)
+        except (pa.ArrowException, OSError) as error:
+            raise FormatError(
+                f"{self._path} is damaged; rows before the damage are loaded: {str(error)[:200]}"
+            ) from None
 
 
 def _texts(name: str, column: pa.Array) -> list[str]:

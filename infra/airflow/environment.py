@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from infra.stack.state import LOOPBACK, exclusive, write_private
-from shared.store.migrate import sqlalchemy_url
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -49,12 +48,15 @@ def airflow_environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[st
 
     `port` is the API server's. Makes STATE_DIR/airflow and the secrets at the first call.
     """
+    # Here, because it brings SQLAlchemy and Alembic along and most commands get by without.
+    from shared.store.migrate import sqlalchemy_url
+
     folder = home(settings)
     kept = ensure_secrets(folder)
     url = sqlalchemy_url(database_url(settings))
     address = f"http://{LOOPBACK}:{port}"
     # What the caller's environment says about another Airflow must not leak into this one.
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW", "__AIRFLOW"))}
+    own = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
     return own | {
         # Components run with other working directories than ours; a relative state folder would move with them.
         "SURNIA_STATE_DIR": str(settings.state_dir.absolute()),

@@ -1,115 +1,151 @@
-"""Runs the DAG for one interval after another inside one process: `python -m infra.airflow.runner`.
+"""`AirflowRunner`: runs the DAG for intervals of the caller's choice, without a scheduler.
 
-Reads `{"start": iso, "end": iso, "groups": n or null}` lines on stdin and answers each with one JSON line on stdout.
-Importing Airflow takes seconds and a run about one, so whoever turns a day's hours (the demo) keeps one of these; no
-scheduler is needed. `infra.airflow.client` is the other end.
+Importing Airflow takes seconds and a run about one, so whoever turns the hours of a day (the demo, tests) keeps one
+child process (`infra.airflow.serve_runs`) and asks it for one interval after another.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import os
+import subprocess
 import sys
-import time
-import traceback
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TextIO
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from infra.airflow.environment import airflow_environment, home, settings_environment
+from infra.airflow.errors import AirflowError
+from infra.airflow.serve_runs import LOG_VARIABLE
+from infra.airflow.setup import setup
 
 if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
-    from airflow.sdk import DAG
+    from shared.settings import Settings
 
-LOG_VARIABLE = "SURNIA_AIRFLOW_RUNNER_LOG"
-_HOUR = timedelta(hours=1)
+START_SECONDS = 180.0
+STOP_SECONDS = 10.0
 
 
-def main() -> None:
-    """Serve until stdin ends."""
-    answers = _claim_stdout(os.environ.get(LOG_VARIABLE, os.devnull))
-    dag = _load()
-    _warm_up()
-    _say(answers, {"ready": True})
-    for line in sys.stdin:
-        began = time.monotonic()
+@dataclass(frozen=True)
+class RunResult:
+    """One run of the DAG. Counts are those of its task `report`, zero where it did not get that far."""
+
+    state: str
+    """Airflow's word: "success" or "failed"."""
+    seconds: float
+    run_id: str = ""
+    candidates: int = 0
+    granted: int = 0
+    denied: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+
+
+class AirflowRunner:
+    """Use as `with AirflowRunner(settings) as runner: runner.run(start, end)`; threads take turns.
+
+    A run that fails is not tried again by itself: asking for it once more is safe.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+        self._turn = threading.Lock()
+        self.log: Path = home(settings) / "runner.log"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Set Airflow's database up, start the process and wait until Airflow is loaded: some seconds.
+
+        Raises `AirflowError` with the end of the log where that fails.
+        """
+        setup(self._settings)
+        self.log.unlink(missing_ok=True)
+        environment = airflow_environment(self._settings) | settings_environment(self._settings)
+        # Airflow says dozens of lines a run at "info", and making them takes a tenth of its time.
+        environment |= {LOG_VARIABLE: str(self.log), "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+        with self._turn:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "infra.airflow.serve_runs"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                # A Ctrl-C in the terminal is ours to handle; the child ends when its stdin does.
+                start_new_session=True,
+            )
+            self._exchange(None, START_SECONDS)
+
+    def run(self, start: datetime, end: datetime, groups: int | None = None, deadline: float = 600.0) -> RunResult:
+        """Run the DAG for [start, end), aware datetimes, with `groups` scan tasks (None: the settings').
+
+        Raises `AirflowError` when the process ended or did not answer within `deadline` seconds; it is ended then.
+        """
+        request = {"start": start.isoformat(), "end": end.isoformat(), "groups": groups}
+        with self._turn:
+            answer = self._exchange(request, deadline)
+        summary = answer["summary"] or {}
+        return RunResult(
+            state=answer["state"],
+            seconds=answer["seconds"],
+            run_id=summary.get("run_id", ""),
+            candidates=summary.get("candidates", 0),
+            granted=summary.get("granted", 0),
+            denied=summary.get("denied", {}),
+            error=answer.get("error", "") or (f"see {self.log}" if answer["state"] != "success" else ""),
+        )
+
+    def stop(self) -> None:
+        """End the process. Safe to call at any time, from any thread, more than once."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            _close(stream)
         try:
-            request = json.loads(line)
-            start, end = (datetime.fromisoformat(request[name]).astimezone(UTC) for name in ("start", "end"))
-            answer = run(dag, start, end, request.get("groups"))
-        except Exception as error:  # whatever a run raises is its answer; the next one may well succeed
-            traceback.print_exc()
-            answer = {"state": "failed", "summary": None, "error": f"{type(error).__name__}: {error}"}
-        _say(answers, {**answer, "seconds": round(time.monotonic() - began, 3)})
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _exchange(self, request: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
+        """Send a line, wait for a line."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise AirflowError("the runner is not started; call `start` first.")
+        late = threading.Timer(deadline, process.kill)
+        late.daemon = True
+        late.start()
+        try:
+            if request is not None:
+                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+        except (OSError, ValueError):  # the pipe broke, or `stop` closed it meanwhile
+            line = ""
+        finally:
+            # False alarms are over once the answer is here; a killed process reads as one that ended.
+            late.cancel()
+        if not line:
+            self.stop()
+            raise AirflowError(f"the runner ended, or did not answer within {deadline:.0f} s.", self.log)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
-def run(dag: DAG, start: datetime, end: datetime, groups: int | None) -> dict[str, Any]:
-    """One run of the DAG for [start, end): its final state and what its task `report` returned."""
-    conf: dict[str, Any] = {"shard_groups": groups}
-    if end - start != _HOUR or end.minute or end.second or end.microsecond:
-        conf |= {"interval_start": start.isoformat(), "interval_end": end.isoformat()}
-    # The timetable gives a manual run the last whole hour before its logical date: [start, end) for one at `end`.
-    done = dag.test(logical_date=end, run_conf=conf)
-    return {"state": str(done.state), "summary": _summary(done)}
-
-
-def _summary(done: DagRun) -> Any:
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        query = XComModel.get_many(run_id=done.run_id, dag_ids=done.dag_id, task_ids="report", key="return_value")
-        row = session.scalars(query).first()
-        return None if row is None else XComModel.deserialize_value(row)
-
-
-def _load() -> DAG:
-    # Only now: Airflow reads its configuration from the environment at import.
-    from airflow.dag_processing.dagbag import DagBag
-
-    from infra.airflow.environment import DAG_ID, dags_folder
-
-    bag = DagBag(str(dags_folder() / f"{DAG_ID}.py"))
-    if DAG_ID not in bag.dags:
-        raise SystemExit(f"{DAG_ID} does not import: {bag.import_errors}")
-    dag: DAG = bag.dags[DAG_ID]
-    for task in dag.tasks:
-        # A retry would sleep in here for up to half an hour: the failure is the answer, and asking again is safe.
-        task.retries = 0
-    return dag
-
-
-def _warm_up() -> None:
-    """Do before "ready" what the first run would otherwise spend seconds on."""
-    import batch.scan  # noqa: F401  # the tasks import it
-
+def _close(stream: IO[str] | None) -> None:
+    if stream is None:
+        return
     try:
-        import httpx
-        from airflow.sdk.execution_time.supervisor import in_process_api_server
-
-        # dag.test's tasks talk to this server, which is slow to build and builds its routes at the first request.
-        with httpx.Client(transport=in_process_api_server().transport, base_url="http://in-process.invalid./") as client:
-            client.get("health/ping")
-    except Exception:  # not part of Airflow's public interface: where it is gone, the first run is slow and no more
-        traceback.print_exc()
-    # What is loaded by now stays; without this every full collection walks through all of Airflow again.
-    gc.collect()
-    gc.freeze()
-
-
-def _claim_stdout(log: str) -> TextIO:
-    """Keep the real stdout for answers; whatever else is printed, by C libraries too, goes to the log."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    return answers
-
-
-def _say(answers: TextIO, answer: dict[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+        stream.close()
+    except OSError:  # unsent bytes for a process that is gone
+        return

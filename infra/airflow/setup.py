@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +13,12 @@ from psycopg import sql
 
 from infra.airflow.environment import DATABASE, POOL, airflow_environment, database_url, home
 from infra.airflow.errors import AirflowError
-from infra.stack.state import exclusive, write_private
+from infra.stack.state import exclusive
 
 if TYPE_CHECKING:
     from shared.settings import Settings
 
 _DESCRIPTION = "Scans of the batch path that may read the database at once (SURNIA_SCANS_PER_DATABASE)"
-_MARK = "prepared.json"
 
 
 def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) -> bool:
@@ -29,44 +27,48 @@ def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) ->
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "setup.lock", lambda: report("another process sets Airflow up, waiting for it")):
         _create_database(settings)
-        revision, slots = _found(settings)
-        migrate = revision is None or revision != _expected(settings)
-        if migrate:
+        migrated, slots = _found(settings)
+        if not migrated:
             report("bringing Airflow's tables up to date")
             _cli(settings, "db", "migrate")
-            revision, slots = _found(settings)
-            mark = {"airflow": version("apache-airflow"), "revision": revision}
-            write_private(folder / _MARK, json.dumps(mark) + "\n")
+            _sign(settings)
         if slots != settings.scans_per_database:
             report(f"giving the pool {POOL} {settings.scans_per_database} slots")
             _set_pool(settings)
             return True
-        return migrate
+        return not migrated
 
 
-def _expected(settings: Settings) -> str | None:
-    """The revision that the installed Airflow left behind when it last migrated; asking itself takes seconds."""
-    try:
-        mark = json.loads((home(settings) / _MARK).read_text())
-    except (OSError, ValueError):
-        return None
-    return mark.get("revision") if mark.get("airflow") == version("apache-airflow") else None
+def _found(settings: Settings) -> tuple[bool, int | None]:
+    """Whether the installed Airflow migrated these tables last, and the slots of our pool.
 
-
-def _found(settings: Settings) -> tuple[str | None, int | None]:
-    """The revision of the tables and the slots of our pool; None for what is not there."""
+    Airflow itself needs seconds to say the first; so whoever migrates signs the tables (see `_sign`).
+    """
     with psycopg.connect(database_url(settings), connect_timeout=5, autocommit=True) as connection:
+        try:
+            row = connection.execute(
+                "SELECT obj_description('alembic_version'::regclass), (SELECT version_num FROM alembic_version), "
+                "(SELECT slots FROM slot_pool WHERE pool = %s)",
+                (POOL,),
+            ).fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+    if row is None:
+        return False, None
+    return row[0] is not None and row[0] == _signature(row[1]), row[2]
 
-        def one(query: sql.SQL, *values: str) -> object:
-            try:
-                row = connection.execute(query, values).fetchone()
-            except psycopg.errors.UndefinedTable:
-                return None
-            return row[0] if row else None
 
-        revision = one(sql.SQL("SELECT version_num FROM alembic_version"))
-        slots = one(sql.SQL("SELECT slots FROM slot_pool WHERE pool = %s"), POOL)
-    return (str(revision) if revision else None), (slots if isinstance(slots, int) else None)
+def _sign(settings: Settings) -> None:
+    with psycopg.connect(database_url(settings), connect_timeout=5) as connection:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        # With the revision, since another Airflow that migrates the tables later leaves the signature as it is.
+        connection.execute(
+            sql.SQL("COMMENT ON TABLE alembic_version IS {}").format(_signature(row[0] if row else None))
+        )
+
+
+def _signature(revision: str | None) -> str:
+    return f"apache-airflow {version('apache-airflow')} at {revision}"
 
 
 def _set_pool(settings: Settings) -> None:
@@ -96,7 +98,7 @@ def _create_database(settings: Settings) -> None:
 def _cli(settings: Settings, *arguments: str) -> None:
     """Run Airflow's own command line; its output goes to a log."""
     log = home(settings) / "setup.log"
-    with open(log, "wb") as output:
+    with log.open("wb") as output:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
             env=airflow_environment(settings),

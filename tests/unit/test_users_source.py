@@ -112,6 +112,16 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, content: bytes) -> No
         open_source(write(tmp_path, content), None)
 
 
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "users.parquet"
+    pq.write_table(pa.table({"id": range(5000), "time_zone": ["UTC"] * 5000}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[8:400] = bytes(392)
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="damaged"):
+        read(path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="nowhere"):
         open_source(tmp_path / "nowhere.csv", None)

@@ -94,7 +94,7 @@ class ZoneRow(msgspec.Struct, frozen=True):
 
 
 class LocalHourRow(msgspec.Struct, frozen=True):
-    """Delivered sends by the zone's offset and the hour in UTC (0–23)."""
+    """Delivered sends by the zone's offset and the hour in UTC (0 to 23)."""
 
     utc_offset_hours: float
     utc_hour: int

@@ -14,14 +14,13 @@ from rich.text import Text
 from infra.demo.report import text
 from infra.demo.report.data import Summary
 
-LONGEST_LIST = 6  # rows of a list; the others are counted in one row
+LONGEST_LIST = 8  # rows of a list; the others are counted in one row
 
 Term = tuple[str, int, str]  # name, number, style
 
 
 def summary_table(summary: Summary) -> RenderableType:
     """The whole report; it fits 80 columns."""
-    good = summary.holds
     parts: list[RenderableType] = [
         _run(summary),
         _heading("Every candidate, accounted for"),
@@ -50,8 +49,9 @@ def summary_table(summary: Summary) -> RenderableType:
     ]
     if summary.problems:
         parts += [_heading("Problems"), *(Text(f" ✗ {problem}", "red") for problem in summary.problems)]
-    title = Text.assemble((" Surnia demo ", "bold"), ("✓ " if good else "✗ ", "bold green" if good else "bold red"))
-    return Panel(Group(*parts), title=title, box=ROUNDED, border_style="green" if good else "red", expand=False)
+    mark, style = ("✗", "red") if not summary.holds else ("✓", "green") if summary.candidates else (text.DASH, "dim")
+    title = Text.assemble(("Surnia demo ", "bold"), (mark, style))
+    return Panel(Group(*parts), title=title, box=ROUNDED, border_style=style, expand=False)
 
 
 def _mark(good: bool) -> Text:
@@ -104,18 +104,19 @@ def _equation(terms: Sequence[Term], holds: bool) -> Table:
 
 
 def _lists(summary: Summary) -> RenderableType:
-    grid = Table.grid(padding=(0, 4, 0, 0))
-    grid.add_row(
+    granted = Group(
         _list("Granted by path", summary.by_path),
+        "",
         _list("Granted by kind", {text.words(kind): n for kind, n in summary.by_kind.items()}),
-        _list("Denied because", summary.denied),
     )
+    grid = Table.grid(padding=(0, 6, 0, 0))
+    grid.add_row(granted, _list("Denied because", summary.denied))
     return Padding(grid, (1, 0, 0, 0))
 
 
 def _list(title: str, numbers: Mapping[str, int]) -> Table:
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(max_width=22, overflow="ellipsis", no_wrap=True)
+    grid.add_column(max_width=26, overflow="ellipsis", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     ranked = sorted(numbers.items(), key=lambda item: -item[1])
     if len(ranked) > LONGEST_LIST:
@@ -141,7 +142,8 @@ def _checks(summary: Summary) -> Table:
     devices = summary.devices
     row("devices", ("shown twice", devices.shown_twice), ("outside window", devices.outside_window))
     row("ledger", ("lost", summary.lost))
-    grid.add_row(Text("audit", "dim"), Text.assemble("holds " if summary.audit_holds else "fails ", _mark(summary.audit_holds)))
+    audit = summary.audit_holds
+    grid.add_row(Text("audit", "dim"), Text.assemble("holds " if audit else "fails ", _mark(audit)))
     p50, p99 = text.milliseconds(summary.latency_ms.p50), text.milliseconds(summary.latency_ms.p99)
     grid.add_row(Text("latency", "dim"), f"p50 {p50}, p99 {p99}, from planned to answered")
     grid.add_row(Text("accepted", "dim"), f"{text.count(devices.accepted)} pushes, counted by the provider simulator")

@@ -16,6 +16,7 @@ Key = Sequence[tuple[str, str, str]]  # name, colour, and its sign: box, solid o
 PATHS = ("stream", "batch")
 LONGEST_LABEL = 40
 CLEAR = "rgba(0,0,0,0)"
+FONT = {"family": "Inter, system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": "--ink"}
 
 
 def label(words: str) -> str:
@@ -61,8 +62,8 @@ def figure(data: list[dict[str, Any]], height: int, key: Key = (), **layout: Any
             "margin": {"l": 8, "r": 8, "t": 24, "b": 8},
             "paper_bgcolor": CLEAR,
             "plot_bgcolor": CLEAR,
-            "font": {"family": "Inter, system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": "--ink"},
-            "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}, "align": "left"},
+            "font": FONT,
+            "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": FONT, "align": "left"},
             "showlegend": False,
             "dragmode": False,
             "meta": {"key": key},

@@ -28,8 +28,8 @@ def by_hour(rows: Sequence[HourRow]) -> frame.Figure | None:
         340,
         frame.paths_key(paths),
         barmode="stack",
-        hovermode="x unified",
-        xaxis=frame.axis("simulated hour (UTC)", type="date", hoverformat="%a %-d %b, %H:00 UTC", showgrid=False),
+        hovermode="closest",
+        xaxis=frame.axis("simulated hour (UTC)", type="date", showgrid=False),
         yaxis=frame.axis("sends an hour", rangemode="tozero", tickformat="~s"),
     )
 
@@ -46,7 +46,7 @@ def _bars(path: str, kinds: dict[tuple[str, str], Counter[str]]) -> dict[str, An
         "offset": GAP,
         "marker": {"color": frame.colour(path), "line": {"width": 0}},
         "customdata": [_kinds(n) for n in counts],
-        "hovertemplate": "%{y:,}<br>%{customdata}",
+        "hovertemplate": "%{x|%a %-d %b, %H:00} UTC<br>%{fullData.name}: %{y:,}<br>%{customdata}<extra></extra>",
     }
 
 

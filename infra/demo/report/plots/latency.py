@@ -40,7 +40,9 @@ def histogram(rows: Sequence[LatencyBin], marks: Latency) -> frame.Figure | None
         bargap=0,
         hovermode="closest",
         shapes=[_line(place) for place in places],
-        annotations=[_words(f"{name} {text.milliseconds(value)}", math.log10(value), side) for name, value, side in lines],
+        annotations=[
+            _words(f"{name} {text.milliseconds(value)}", math.log10(value), side) for name, value, side in lines
+        ],
         xaxis=frame.axis(
             "from planned to answered (logarithmic)",
             range=[start - room, end + room],

@@ -1,0 +1,114 @@
+"""The engine as processes: the provider simulator and a worker of each role, over the session's stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from infra.simulator.process import SimulatorProcess
+from infra.stack import process
+from infra.stack.keys import ensure_provider_keys
+from infra.stack.tls import ensure_tls
+from shared.settings import Settings
+from tests.conftest import settings_of
+
+DEADLINE = 90.0
+
+
+class Engine:
+    """A running engine."""
+
+    def __init__(self, simulator: SimulatorProcess, environment: dict[str, str], logs: Path) -> None:
+        self.simulator = simulator
+        self.environment = environment
+        self.settings: Settings = settings_of(environment)
+        self._logs = logs
+        self._workers: dict[str, process.ProcessId] = {}
+
+    def start(self, *roles: str) -> None:
+        for role in roles:
+            self._workers[role] = process.spawn(
+                [sys.executable, "-m", "surnia", "worker", role],
+                self._logs / f"{role}.log",
+                cwd=Path.cwd(),
+                env=os.environ | self.environment,
+            )
+
+    def stop(self, *roles: str) -> None:
+        ending = [self._workers.pop(role) for role in roles or list(self._workers)]
+        for worker in ending:
+            if process.is_alive(worker):
+                os.kill(worker.pid, signal.SIGTERM)  # All at once; below each is waited for.
+        for worker in ending:
+            process.end(worker, signal.SIGTERM, 15.0)
+
+    def surnia(self, *arguments: str, stdin: str | None = None, code: int = 0) -> str:
+        """Run a command to its end; what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "surnia", *arguments],
+            env=os.environ | self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def audit(self, day: str) -> dict[str, Any]:
+        """`surnia audit --json`, once nothing is in flight any more."""
+
+        def settled() -> dict[str, Any] | None:
+            found: dict[str, Any] = json.loads(self.surnia("audit", "--date", day, "--json"))
+            return found if not found["lag"] else None
+
+        return wait_for(settled, f"the accounts of {day} to settle")
+
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
+    """The first true answer of a condition that is asked again and again."""
+    end = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.05)
+    return answer
+
+
+@pytest.fixture
+def engine(environment: dict[str, str], tmp_path: Path) -> Iterator[Engine]:
+    """Simulator and workers of all roles, on an emptied stack and a clock that stands at noon UTC."""
+    folder = tmp_path / "state"
+    with SimulatorProcess(folder, environment=environment) as simulator:
+        keys = ensure_provider_keys(folder, f"{simulator.url}/token")
+        environment |= {
+            "SURNIA_APNS_URL": simulator.url,
+            "SURNIA_FCM_URL": simulator.url,
+            "SURNIA_CA_FILE": str(ensure_tls(folder).ca),
+            "SURNIA_APNS_KEY_FILE": str(keys.apns_key_file),
+            "SURNIA_APNS_KEY_ID": "TESTKEY001",
+            "SURNIA_APNS_TEAM_ID": "TESTTEAM01",
+            "SURNIA_FCM_CREDENTIALS_FILE": str(keys.fcm_credentials_file),
+        }
+        engine = Engine(simulator, environment, folder)
+        try:
+            engine.start("stream", "delivery", "ledger")
+            yield engine
+        except BaseException:
+            for log in folder.glob("*.log"):
+                print(f"--- {log.name}\n" + "\n".join(process.tail(log, 40)))
+            raise
+        finally:
+            engine.stop()

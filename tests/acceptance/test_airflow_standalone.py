@@ -1,0 +1,97 @@
+"""`surnia airflow`, seen from outside: up, a run in the real scheduler, down, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import psutil  # type: ignore[import-untyped]  # comes with Airflow, its types do not
+import pytest
+
+from infra.airflow.services import COMMANDS, Airflow
+from infra.airflow.sessions import session_members
+from shared.settings import Settings
+
+pytestmark = pytest.mark.timeout(600)
+
+Surnia = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def surnia(environment: dict[str, str], settings: Settings) -> Iterator[Surnia]:
+    """Runs a command; whatever it started is ended with the test."""
+
+    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "surnia", "airflow", *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    try:
+        yield run
+    finally:
+        Airflow(settings).down()
+
+
+def test_airflow_comes_up_runs_the_dag_and_leaves_nothing_behind(surnia: Surnia, settings: Settings) -> None:
+    assert "is not running" in surnia("run", *interval(), code=1).stderr
+
+    said = surnia("up").stdout
+    url, password = re.search(r"is up: (\S+) +user admin +password (\S+)", said).groups()  # type: ignore[union-attr]
+    started = Airflow(settings).record().processes
+    assert started.keys() == COMMANDS.keys()
+
+    status = json.loads(surnia("status", "--json").stdout)
+    assert status["healthy"]
+    assert status["components"] == dict.fromkeys(COMMANDS, "running")
+    assert status["dag"] == "active"
+    assert listens_on(started["api-server"].pid) <= {"127.0.0.1"}
+
+    assert login(url, "guess") == 401
+    assert login(url, password) == 201
+
+    assert "was up already" in surnia("up").stdout
+    assert Airflow(settings).record().processes == started
+
+    report = json.loads(surnia("run", *interval()).stdout)
+    assert report["run_id"] == "comeback/2026-11-21T03:00Z/2026-11-21T04:00Z"
+    assert report["candidates"] == report["granted"] == 0
+
+    assert all(session_members(leader) for leader in started.values())
+    assert "Ended" in surnia("down").stdout
+    assert not any(session_members(leader) for leader in started.values())
+    assert "Nothing was running" in surnia("down").stdout
+    assert json.loads(surnia("status", "--json", code=1).stdout)["state"] == "stopped"
+
+
+def interval() -> list[str]:
+    return ["--interval-start", "2026-11-21T03:00Z", "--interval-end", "2026-11-21T04:00Z"]
+
+
+def listens_on(pid: int) -> set[str]:
+    """Addresses on which a process and its children accept connections."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return {one.laddr.ip for member in family for one in member.net_connections("tcp") if one.status == "LISTEN"}
+
+
+def login(url: str, password: str) -> int:
+    body = json.dumps({"username": "admin", "password": password}).encode()
+    request = Request(f"{url}/auth/token", body, {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except HTTPError as refused:
+        with refused:
+            return refused.code
