@@ -47,7 +47,8 @@ def plan(start: datetime, end: datetime, settings: Settings) -> Plan:
         raise ValueError(f"an interval must be longer than nothing and at most a week: {start} to {end}")
     slots = []
     for name in sorted(known_zones()):
-        day = start.astimezone(zone(name)).date()
+        # From the day before: where the clock skips 23:00 (Nuuk, in March), that hour of a day falls on the next one.
+        day = start.astimezone(zone(name)).date() - timedelta(days=1)
         last = end.astimezone(zone(name)).date()
         while day <= last:
             due = comeback_due(day, settings.send_hour, name)

@@ -7,16 +7,15 @@ set falls back on the local stack's addresses, which `surnia up` records in `STA
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.clock import Clock, open_clock
+from shared.policy.localtime import known_zones
 
-STATE_DIR_VARIABLE = "SURNIA_STATE_DIR"
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -36,7 +35,9 @@ class StackSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        path = Path(os.environ.get(STATE_DIR_VARIABLE, ".surnia")) / "stack.json"
+        # Wherever the sources before this one say that the state is: arguments, environment or `.env`.
+        folder = self.current_state.get("state_dir", self.settings_cls.model_fields["state_dir"].default)
+        path = Path(folder) / "stack.json"
         try:
             recorded = json.loads(path.read_text()).get("settings", {})
         except (OSError, ValueError):
@@ -65,7 +66,9 @@ class Settings(BaseSettings):
     # Policy.
     default_time_zone: str = Field("UTC", description="For users whose time zone is not known")
     active_days: int = Field(7, ge=1, le=60, description="Local days after the last event a user counts as active")
-    ladder_days: tuple[int, ...] = Field((7, 14, 30, 60, 90), description="Days of silence with a comeback due")
+    ladder_days: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (7, 14, 30, 60, 90), description="Days of silence with a comeback due"
+    )
     send_hour: int = Field(18, ge=0, le=23, description="Local hour at which comebacks are due")
     daily_cap: int = Field(2, ge=1, le=7, description="Reminders a user and local date, over all kinds and paths")
     quiet_start: int = Field(22, ge=0, le=23, description="Local hour at which quiet hours begin")
@@ -104,6 +107,13 @@ class Settings(BaseSettings):
     clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = Field(False, description="Logs as JSON lines instead of for a reader")
+
+    @field_validator("default_time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "UTC" and name not in known_zones():
+            raise ValueError("use an IANA time zone such as 'America/Sao_Paulo'")
+        return name
 
     @classmethod
     def settings_customise_sources(

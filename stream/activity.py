@@ -36,11 +36,12 @@ async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Eff
     effects = effects_of(events, zones, runtime.settings.default_time_zone)
     # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
     await until_done("marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now)))
+    # Before the update: what a user did after the deletion stays.
+    if effects.deleted:
+        await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
     await until_done(
         "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
     )
-    if effects.deleted:
-        await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
     await until_done("writing activity back", lambda: runtime.writeback.write(effects))
     return effects
 

@@ -92,7 +92,9 @@ def effects_of(events: Iterable[ActivityEvent], zones: Mapping[int, str], defaul
             continue
         user = effects.users.get(event.user_id)
         if user is None:
-            user = UserActivity(event.time_zone or zones.get(event.user_id) or default_zone)
+            # What was known of a deleted user is gone, the zone included.
+            known = None if event.user_id in effects.deleted else zones.get(event.user_id)
+            user = UserActivity(event.time_zone or known or default_zone)
             effects.users[event.user_id] = user
         if event.time_zone:
             user.time_zone, user.zone_given = event.time_zone, True
@@ -110,16 +112,31 @@ def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
     elif isinstance(event, LessonStarted):
         user.started = max(user.started or 0.0, event.instant)
     elif isinstance(event, DeviceRegistered):
-        effects.registered[event.user_id, event.device_id] = event
-        effects.removed.pop((event.user_id, event.device_id), None)
+        _register(effects, event)
     elif isinstance(event, DeviceRemoved):
-        effects.removed[event.user_id, event.device_id] = event.instant
-        effects.registered.pop((event.user_id, event.device_id), None)
+        _remove(effects, event)
     elif isinstance(event, PreferencesChanged) and event.opted_out is not None:
         user.opted_out = event.opted_out
     locale = getattr(event, "locale", None)
     if locale:
         user.locale = locale
+
+
+def _register(effects: Effects, event: DeviceRegistered) -> None:
+    """An event that comes late undoes nothing that happened after it; so too in `_remove`."""
+    device = event.user_id, event.device_id
+    known = effects.registered.get(device)
+    if known is None or known.instant <= event.instant:
+        effects.registered[device] = event
+    if device in effects.removed and effects.removed[device] <= event.instant:
+        del effects.removed[device]
+
+
+def _remove(effects: Effects, event: DeviceRemoved) -> None:
+    device = event.user_id, event.device_id
+    effects.removed[device] = max(effects.removed.get(device, 0.0), event.instant)
+    if device in effects.registered and effects.registered[device].instant <= event.instant:
+        del effects.registered[device]
 
 
 def _delete(effects: Effects, user_id: int) -> None:

@@ -52,7 +52,7 @@ async def _stage_users(connection: AsyncConnection[tuple[object, ...]], users: d
     passes = 1
     async with connection.cursor() as cursor, cursor.copy("COPY staged_users FROM STDIN") as copy:
         for user_id, user in sorted(users.items()):
-            opted_out = None if user.opted_out is None else sum(1 << KINDS[kind].code for kind in user.opted_out)
+            opted_out = None if user.opted_out is None else sum(1 << KINDS[kind].code for kind in set(user.opted_out))
             practices: list[tuple[date | None, datetime | None]] = [
                 (day, utc(at)) for day, at in sorted(user.practices.items())
             ] or [(None, None)]
@@ -72,7 +72,7 @@ async def _stage_devices(connection: AsyncConnection[tuple[object, ...]], effect
     async with connection.cursor() as cursor, cursor.copy("COPY staged_devices FROM STDIN") as copy:
         for event in effects.registered.values():
             await copy.write_row(
-                (event.user_id, event.device_id, event.platform, event.token, event.app_version, event.at)
+                (event.user_id, event.device_id, event.platform, event.token, event.app_version, utc(event.instant))
             )
 
 

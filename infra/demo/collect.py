@@ -77,7 +77,6 @@ async def collect(
         setup_seconds=round(setup_seconds, 1),
         simulated_hours=round((state.end - start) / 3600),
         started_at=utc(start).isoformat(),
-        events_per_second=round(state.events / seconds, 1) if seconds else 0.0,
         audit_holds=not problems,
         problems=problems,
     )

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from infra.airflow.runner import RunResult
 from infra.demo.day import Day
 from infra.demo.world import World
 from shared.clock import utc
@@ -97,7 +96,7 @@ class Drive:
         self.state.doing = "Airflow: silent_reminders"
         end = utc(self.state.now)
         began = time.monotonic()
-        result: RunResult = await asyncio.to_thread(self._world.airflow.run, end - timedelta(hours=1), end)
+        result = await asyncio.to_thread(self._world.run_dag, end - timedelta(hours=1), end)
         self.state.dag_runs += 1
         self.state.dag_seconds += time.monotonic() - began
         if result.state != "success":

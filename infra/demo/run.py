@@ -36,11 +36,10 @@ def run(console: Console, *, users: int, hours: int, folder: Path, start: float,
         def say(what: str) -> None:
             status.update(f"{what} ({time.monotonic() - began:.0f} s)")
 
-        with World(state_dir, start, users, say) as world:
-            day = Day(world.events_folder, start, hours, STEP_SECONDS, seed)
-            population = Population(users, seed, start, world.settings)
-            say(f"making {users:,} users and their day")
-            day.write(population, world.devices_file)
+        population = Population(users, seed, start, load_settings())
+        day = Day(state_dir / "events", start, hours, STEP_SECONDS, seed)
+        with World(state_dir, start, users, say, lambda world: day.write(population, world.devices_file)) as world:
+            say(f"loading {users:,} users")
             loaded = asyncio.run(load(world.settings, population))
             world.serve()
             say("filling the due index")

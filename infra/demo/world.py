@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 import psycopg
 
-from infra.airflow.runner import AirflowRunner
+from infra.airflow.runner import AirflowRunner, RunResult
 from infra.simulator.process import SimulatorProcess
 from infra.stack import process
 from infra.stack.keys import ensure_provider_keys
@@ -28,7 +30,6 @@ from shared.gate import connect_redis
 from shared.settings import Settings, load_settings
 from shared.topics import ensure_topics, remove_topics
 
-ROLES = ("stream", "delivery", "ledger")
 STOP_SECONDS = 10.0
 DEAD_TOKENS = {"provider": "apns", "percent": 0.6, "salt": "demo", "status": 410, "reason": "Unregistered"}
 DEAD_FCM_TOKENS = {"provider": "fcm", "percent": 0.6, "salt": "demo", "status": 404, "reason": "UNREGISTERED"}
@@ -45,19 +46,21 @@ class WorkerDiedError(RuntimeError):
 class World:
     """The demo's parts. A context manager: whatever was started is ended, Ctrl-C included."""
 
-    def __init__(self, state_dir: Path, start: float, users: int, say: Say) -> None:
+    def __init__(self, state_dir: Path, start: float, users: int, say: Say, meanwhile: Callable[[World], None]) -> None:
+        """`meanwhile` is called while the servers start: what it makes needs none of them."""
         self.state_dir = state_dir.resolve()
         self._start = start
         self._users = users
         self._say = say
+        self._meanwhile = meanwhile
         self._exit = ExitStack()
         self._workers: dict[str, process.ProcessId] = {}
         self.devices_file = self.state_dir / "devices.csv"
-        self.events_folder = self.state_dir / "events"
         self.clock: FileClock
         self.settings: Settings
         self.simulator: SimulatorProcess
-        self.airflow: AirflowRunner
+        self._airflow: AirflowRunner
+        self._airflow_started: Future[None]
 
     def __enter__(self) -> Self:
         try:
@@ -74,13 +77,24 @@ class World:
         self._say("starting PostgreSQL, Valkey and Kafka")
         stack = Stack(self.state_dir)
         self._exit.callback(stack.down)
-        status = stack.up()
+        with ThreadPoolExecutor(1) as aside:
+            starting = aside.submit(stack.up)
+            self._meanwhile(self)
+            status = starting.result()
         if not status.healthy:
             raise WorkerDiedError(f"the local stack did not start: see `surnia status` in {self.state_dir}")
         self._environment(json.loads((self.state_dir / "stack.json").read_text())["settings"])
         self.settings = load_settings()
         self._say("emptying them")
         asyncio.run(self._empty())
+        # Airflow takes longest to load and is needed last, when the first simulated hour is over.
+        self._airflow = AirflowRunner(self.settings)
+        self._exit.callback(self._airflow.stop)
+        aside = ThreadPoolExecutor(1)
+        self._exit.callback(aside.shutdown)
+        self._airflow_started = aside.submit(self._airflow.start)
+        for role in ("stream", "ledger"):
+            self._worker(role)
 
     def _environment(self, addresses: dict[str, str]) -> None:
         """Settings for this process and its children. Explicit, so that nothing in `.env` leads elsewhere."""
@@ -113,7 +127,7 @@ class World:
         await ensure_topics(self.settings)
 
     def serve(self) -> None:
-        """Start what needs the population's device file: the simulator, then the workers and Airflow."""
+        """Start what needs the population's device file: the simulator, and the worker that calls it."""
         self._say("starting the provider simulator")
         faults = self.state_dir / "faults.json"
         faults.write_text(json.dumps([DEAD_TOKENS, DEAD_FCM_TOKENS]))
@@ -132,12 +146,12 @@ class World:
         self._exit.callback(_restore, {name: os.environ.get(name) for name in values})
         os.environ.update(values)
         self.settings = load_settings()
-        self._say("starting the workers and Airflow")
-        self.airflow = AirflowRunner(self.settings)
-        self._exit.callback(self.airflow.stop)
-        for role in ROLES:
-            self._worker(role)
-        self.airflow.start()
+        self._worker("delivery")
+
+    def run_dag(self, start: datetime, end: datetime) -> RunResult:
+        """Run `silent_reminders` for an interval; waits until Airflow is loaded."""
+        self._airflow_started.result()
+        return self._airflow.run(start, end)
 
     def _worker(self, role: str) -> None:
         started = process.spawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -31,7 +32,9 @@ class QuietHours:
         return hour >= self.start or hour < self.end
 
     def next_start(self, instant: float, time_zone: str) -> float:
-        """When the next quiet hours begin, from a moment that is not quiet."""
+        """When the next quiet hours begin, from a moment that is not quiet; never where there are none."""
+        if self.start == self.end:
+            return math.inf
         day = local_date(instant, time_zone)
         today = instant_of(day, self.start, time_zone)
         return today if today > instant else instant_of(day + timedelta(days=1), self.start, time_zone)

@@ -27,9 +27,12 @@ UserIdField = Annotated[
 ZoneName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="IANA time zone, such as America/Sao_Paulo")
 ]
-Locale = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)]
-Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$", min_length=8, max_length=4096)]
-DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$", min_length=1, max_length=128)]
+# In Python `$` alone lets a last newline through, and a token becomes part of a URL; `$(?!\n)` is the end everywhere.
+Locale = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$(?!\n)", max_length=35)]
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$(?!\n)", min_length=8, max_length=4096)]
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$(?!\n)", min_length=1, max_length=128)]
+# Goes into a text column, which takes no NUL.
+AppVersion = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.+() \-]*$(?!\n)", max_length=32)]
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True, kw_only=True):
@@ -67,7 +70,7 @@ class DeviceRegistered(_Event, frozen=True, tag="device_registered"):
     device_id: DeviceId
     platform: Literal["ios", "android"]
     token: Token
-    app_version: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    app_version: AppVersion | None = None
 
 
 class DeviceRemoved(_Event, frozen=True, tag="device_removed"):

@@ -78,6 +78,7 @@ def test_an_hour_in_which_nobody_is_due_is_green(settings: Settings) -> None:
     with AirflowRunner(settings.model_copy(update={"ladder_days": ()})) as airflow:
         found = airflow.run(START, END)
         assert (found.state, found.candidates, found.granted, found.denied) == ("success", 0, 0, {})
+        assert found.run_id, "the report did not run"
         assert rows(settings, "SELECT count(*) FROM scan_checkpoints") == [(0,)]
 
 

@@ -47,13 +47,12 @@ KEYS = [
     "setup_seconds",
     "simulated_hours",
     "started_at",
-    "events_per_second",
     "audit_holds",
     "problems",
 ]
 
 NOTHING = Summary(
-    *(0,) * 7, {}, *(0,) * 5, {}, {}, DeviceCounts(0, 0, 0), 0, Latency(0.0, 0.0), 0.0, 0.0, 0, "", 0.0, True, []
+    *(0,) * 7, {}, *(0,) * 5, {}, {}, DeviceCounts(0, 0, 0), 0, Latency(0.0, 0.0), 0.0, 0.0, 0, "", True, []
 )
 GOOD = msgspec.structs.replace(
     NOTHING,

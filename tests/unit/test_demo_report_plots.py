@@ -13,7 +13,7 @@ from infra.demo.report.data import DenialRow, DeviceCounts, HourRow, Latency, La
 from infra.demo.report.plots import all_plots
 
 NOTHING = Summary(
-    *(0,) * 7, {}, *(0,) * 5, {}, {}, DeviceCounts(0, 0, 0), 0, Latency(0.0, 0.0), 0.0, 0.0, 0, "", 0.0, True, []
+    *(0,) * 7, {}, *(0,) * 5, {}, {}, DeviceCounts(0, 0, 0), 0, Latency(0.0, 0.0), 0.0, 0.0, 0, "", True, []
 )
 GOOD = msgspec.structs.replace(NOTHING, latency_ms=Latency(8.5, 1240.0))
 

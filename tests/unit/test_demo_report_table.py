@@ -34,7 +34,6 @@ GOOD = Summary(
     setup_seconds=9.5,
     simulated_hours=48,
     started_at="2026-03-01T00:00:00+00:00",
-    events_per_second=250.0,
     audit_holds=True,
     problems=[],
 )

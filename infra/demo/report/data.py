@@ -14,7 +14,7 @@ class DeviceCounts(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """From planned to answered by the provider, milliseconds."""
+    """Round trip of a request to the provider, milliseconds of real time."""
 
     p50: float
     p99: float
@@ -45,7 +45,6 @@ class Summary(msgspec.Struct, frozen=True):
     setup_seconds: float
     simulated_hours: int
     started_at: str
-    events_per_second: float
     audit_holds: bool
     problems: list[str]
 

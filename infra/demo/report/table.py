@@ -70,8 +70,7 @@ def _run(summary: Summary) -> Table:
     )
     grid.add_row(
         Text("events", "dim"),
-        f"{text.count(summary.events)} at {text.count(summary.events_per_second)}/s, "
-        f"{text.count(summary.dead_letters)} to the dead letters",
+        f"{text.count(summary.events)}, {text.count(summary.dead_letters)} to the dead letters",
     )
     grid.add_row(
         Text("time", "dim"),
@@ -105,9 +104,9 @@ def _equation(terms: Sequence[Term], holds: bool) -> Table:
 
 def _lists(summary: Summary) -> RenderableType:
     granted = Group(
-        _list("Granted by path", summary.by_path),
+        _list("Delivered by path", summary.by_path),
         "",
-        _list("Granted by kind", {text.words(kind): n for kind, n in summary.by_kind.items()}),
+        _list("Delivered by kind", {text.words(kind): n for kind, n in summary.by_kind.items()}),
     )
     grid = Table.grid(padding=(0, 6, 0, 0))
     grid.add_row(granted, _list("Denied because", summary.denied))
@@ -145,6 +144,6 @@ def _checks(summary: Summary) -> Table:
     audit = summary.audit_holds
     grid.add_row(Text("audit", "dim"), Text.assemble("holds " if audit else "fails ", _mark(audit)))
     p50, p99 = text.milliseconds(summary.latency_ms.p50), text.milliseconds(summary.latency_ms.p99)
-    grid.add_row(Text("latency", "dim"), f"p50 {p50}, p99 {p99}, from planned to answered")
+    grid.add_row(Text("latency", "dim"), f"p50 {p50}, p99 {p99} for the provider to answer")
     grid.add_row(Text("accepted", "dim"), f"{text.count(devices.accepted)} pushes, counted by the provider simulator")
     return grid

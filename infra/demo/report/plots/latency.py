@@ -1,4 +1,4 @@
-"""How long sends took from planned to answered, on a logarithmic axis, with the median and the 99th percentile."""
+"""How long the provider took to answer, on a logarithmic axis, with the median and the 99th percentile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def histogram(rows: Sequence[LatencyBin], marks: Latency) -> frame.Figure | None
             _words(f"{name} {text.milliseconds(value)}", math.log10(value), side) for name, value, side in lines
         ],
         xaxis=frame.axis(
-            "from planned to answered (logarithmic)",
+            "provider's round trip (logarithmic)",
             range=[start - room, end + room],
             tickvals=[math.log10(tick) for tick in ticks],
             ticktext=[text.milliseconds(tick) for tick in ticks],
