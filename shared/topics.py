@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from shared.policy.kinds import Lane
 from shared.settings import Settings
@@ -59,7 +65,12 @@ async def ensure_topics(settings: Settings) -> list[str]:
             # Somebody else may create them at the same moment; that is as good.
             if code and error is not TopicAlreadyExistsError:
                 raise error(f"could not create topic {name}")
-        return missing
+        # KRaft answers up to a third of a second before its brokers know the topics: who connects next would not
+        # find them.
+        not_yet = {UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}
+        while any(topic["error_code"] in not_yet for topic in await admin.describe_topics(missing)):
+            await asyncio.sleep(0.02)
+        return sorted(name for name, code, *_ in response.topic_errors if not code)
     finally:
         await admin.close()
 

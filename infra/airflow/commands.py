@@ -99,7 +99,7 @@ def run(
         def ended() -> bool:
             nonlocal state
             state = api.run_state(DAG_ID, run_id)
-            report(f"{run_id} is {state}")
+            report(f"{run_id} is {state}{', one run goes at a time' if state == 'queued' else ''}")
             return state in ("success", "failed")
 
         if not wait_until(ended, deadline):

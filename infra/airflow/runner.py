@@ -105,17 +105,21 @@ class AirflowRunner:
         )
 
     def stop(self) -> None:
-        """End the process. Safe to call at any time, from any thread, more than once."""
+        """End the process. Safe to call at any time, from any thread, more than once; cuts a run in progress off."""
         process, self._process = self._process, None
         if process is None:
             return
-        for stream in (process.stdin, process.stdout):
-            _close(stream)
+        if self._turn.locked():
+            # It would only look at its stdin after the run. A rerun of the interval continues from the checkpoints.
+            process.kill()
+        _close(process.stdin)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Last: closing waits for a thread that reads, which ends with the process.
+        _close(process.stdout)
 
     def _exchange(self, request: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
         """Send a line, wait for a line."""
@@ -137,7 +141,7 @@ class AirflowRunner:
             late.cancel()
         if not line:
             self.stop()
-            raise AirflowError(f"the runner ended, or did not answer within {deadline:.0f} s.", self.log)
+            raise AirflowError(f"the runner ended before it answered, or took over {deadline:.0f} s.", self.log)
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -18,7 +18,7 @@ from infra.airflow.api import Api, ApiError
 from infra.airflow.environment import DAG_ID, DEFAULT_PORT, airflow_environment, home
 from infra.airflow.errors import AirflowError
 from infra.airflow.sessions import end_session, session_members
-from infra.airflow.setup import setup
+from infra.airflow.setup import close_abandoned_tests, setup
 from infra.stack import process
 from infra.stack.process import ProcessId
 from infra.stack.state import choose_port, exclusive, write_private
@@ -135,6 +135,7 @@ class Airflow:
         chosen = choose_port(port)
         if exact and chosen != port:
             raise AirflowError(f"port {port} is taken: name another one with --port.")
+        close_abandoned_tests(self._settings)
         report("starting its processes")
         environment = airflow_environment(self._settings, chosen)
         record = Record(chosen)

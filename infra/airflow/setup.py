@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from infra.airflow.environment import DATABASE, POOL, airflow_environment, database_url, home
+from infra.airflow.environment import DAG_ID, DATABASE, POOL, airflow_environment, database_url, home
 from infra.airflow.errors import AirflowError
 from infra.stack.state import exclusive
 
@@ -79,6 +79,25 @@ def _set_pool(settings: Settings) -> None:
             "ON CONFLICT (pool) DO UPDATE SET slots = excluded.slots, description = excluded.description",
             (POOL, settings.scans_per_database, _DESCRIPTION),
         )
+
+
+def close_abandoned_tests(settings: Settings) -> int:
+    """Close the runs of a `dag.test` that was killed; gives their number. For when no scheduler runs yet.
+
+    Nobody goes on with such a run, Airflow never notices, and as the one active run it would hold up every other.
+    """
+    with psycopg.connect(database_url(settings), connect_timeout=5) as connection:
+        ended = connection.execute(
+            "UPDATE dag_run SET state = 'failed', end_date = now() WHERE dag_id = %s AND triggered_by = 'TEST' "
+            "AND state IN ('queued', 'running') RETURNING run_id",
+            (DAG_ID,),
+        ).fetchall()
+        connection.execute(
+            "UPDATE task_instance SET state = 'failed', end_date = now() "
+            "WHERE dag_id = %s AND run_id = ANY(%s) AND state IN ('scheduled', 'queued', 'running', 'up_for_retry')",
+            (DAG_ID, [run_id for (run_id,) in ended]),
+        )
+    return len(ended)
 
 
 def _create_database(settings: Settings) -> None:

@@ -20,11 +20,10 @@ from typing import Self
 import psycopg
 
 from infra.airflow.runner import AirflowRunner, RunResult
+from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
 from infra.stack import process
-from infra.stack.keys import ensure_provider_keys
 from infra.stack.stack import Stack
-from infra.stack.tls import ensure_tls
 from shared.clock import FileClock, SystemClock
 from shared.gate import connect_redis
 from shared.settings import Settings, load_settings
@@ -133,16 +132,7 @@ class World:
         faults.write_text(json.dumps([DEAD_TOKENS, DEAD_FCM_TOKENS]))
         self.simulator = SimulatorProcess(self.state_dir, devices=self.devices_file, faults=faults)
         self._exit.enter_context(self.simulator)
-        keys = ensure_provider_keys(self.state_dir, f"{self.simulator.url}/token")
-        values = {
-            "SURNIA_APNS_URL": self.simulator.url,
-            "SURNIA_FCM_URL": self.simulator.url,
-            "SURNIA_CA_FILE": str(ensure_tls(self.state_dir).ca),
-            "SURNIA_APNS_KEY_FILE": str(keys.apns_key_file),
-            "SURNIA_APNS_KEY_ID": "DEMOKEY001",
-            "SURNIA_APNS_TEAM_ID": "DEMOTEAM01",
-            "SURNIA_FCM_CREDENTIALS_FILE": str(keys.fcm_credentials_file),
-        }
+        values = engine_settings(self.state_dir, self.simulator.url)
         self._exit.callback(_restore, {name: os.environ.get(name) for name in values})
         os.environ.update(values)
         self.settings = load_settings()

@@ -55,11 +55,19 @@ def simulator(
             serve(
                 config,
                 Simulator(config, settings.clock()),
-                lambda url: typer.echo(f"Provider simulator (APNs, FCM, OAuth) at {url}"),
+                lambda url: _greet(url, state_dir or settings.state_dir),
             )
     except (PortTakenError, TypeError, ValueError, OSError) as error:
         typer.echo(f"The simulator cannot start: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _greet(url: str, state_dir: Path) -> None:
+    from infra.simulator.engine_settings import engine_settings
+
+    typer.echo(f"Provider simulator (APNs, FCM, OAuth) at {url}. Workers deliver to it with these lines in .env:")
+    for name, value in engine_settings(state_dir, url).items():
+        typer.echo(f"{name}={value}")
 
 
 def _config(

@@ -103,7 +103,7 @@ class BadEventError(ValueError):
         super().__init__(detail[:500])
 
 
-_decoder = msgspec.json.Decoder(ActivityEvent)
+_decoder: msgspec.json.Decoder[ActivityEvent] = msgspec.json.Decoder(ActivityEvent)
 
 
 def decode_event(message: bytes, now: float) -> ActivityEvent:

@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
 from infra.stack import process
-from infra.stack.keys import ensure_provider_keys
-from infra.stack.tls import ensure_tls
 from shared.settings import Settings
 from tests.conftest import settings_of
 
@@ -92,16 +91,7 @@ def engine(environment: dict[str, str], tmp_path: Path) -> Iterator[Engine]:
     """Simulator and workers of all roles, on an emptied stack and a clock that stands at noon UTC."""
     folder = tmp_path / "state"
     with SimulatorProcess(folder, environment=environment) as simulator:
-        keys = ensure_provider_keys(folder, f"{simulator.url}/token")
-        environment |= {
-            "SURNIA_APNS_URL": simulator.url,
-            "SURNIA_FCM_URL": simulator.url,
-            "SURNIA_CA_FILE": str(ensure_tls(folder).ca),
-            "SURNIA_APNS_KEY_FILE": str(keys.apns_key_file),
-            "SURNIA_APNS_KEY_ID": "TESTKEY001",
-            "SURNIA_APNS_TEAM_ID": "TESTTEAM01",
-            "SURNIA_FCM_CREDENTIALS_FILE": str(keys.fcm_credentials_file),
-        }
+        environment |= engine_settings(folder, simulator.url)
         engine = Engine(simulator, environment, folder)
         try:
             engine.start("stream", "delivery", "ledger")

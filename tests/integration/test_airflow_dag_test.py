@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,11 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from infra.airflow.environment import database_url
+from infra.airflow.errors import AirflowError
 from infra.airflow.runner import AirflowRunner
+from infra.airflow.setup import close_abandoned_tests
+from infra.stack.process import wait_until
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Send, decode_sends
@@ -82,6 +87,23 @@ def test_an_hour_in_which_nobody_is_due_is_green(settings: Settings) -> None:
         assert rows(settings, "SELECT count(*) FROM scan_checkpoints") == [(0,)]
 
 
+def test_a_run_that_was_killed_does_not_hold_up_the_scheduler_for_ever(settings: Settings) -> None:
+    """One run is active at a time, and Airflow takes a killed dag.test for one that still goes on."""
+    active = "SELECT count(*) FROM dag_run WHERE state = 'running'"
+    with AirflowRunner(settings) as airflow:
+        with ThreadPoolExecutor() as pool:
+            # Hundreds of tasks: it cannot be over before we look.
+            run = pool.submit(airflow.run, START, END, 256)
+            assert wait_until(lambda: run.done() or airflow_rows(settings, active) == [(1,)], 60)
+            airflow.stop()
+            with pytest.raises(AirflowError, match="the runner ended"):
+                run.result()
+        assert airflow_rows(settings, active) == [(1,)]
+    assert close_abandoned_tests(settings) == 1
+    assert airflow_rows(settings, active) == [(0,)]
+    assert close_abandoned_tests(settings) == 0
+
+
 def test_airflows_own_command_line_runs_the_hour_that_ends_at_the_given_date(
     settings: Settings, environment: dict[str, str], users: None
 ) -> None:
@@ -107,6 +129,11 @@ def surnia(environment: dict[str, str], *arguments: str) -> subprocess.Completed
 
 def rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(settings.require_postgres()) as connection:
+        return connection.execute(query).fetchall()
+
+
+def airflow_rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database_url(settings)) as connection:
         return connection.execute(query).fetchall()
 
 

@@ -1,0 +1,179 @@
+"""The database: its migrations, the shard in SQL, the page query's plan, the ledger's partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import date, timedelta
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from psycopg import sql as names
+from sqlalchemy import create_engine
+from sqlalchemy.exc import ProgrammingError
+
+from shared.identity import MAX_USER_ID, SHARDS, shard_of
+from shared.settings import Settings
+from shared.store.migrate import sqlalchemy_url, upgrade
+from shared.store.partitions import ensure_partition
+from shared.store.tables import metadata
+from tests.integration.support import TODAY, sql
+
+NewDatabase = Callable[[str], str]
+
+
+@pytest.fixture
+def new_database(addresses: dict[str, str]) -> Iterator[NewDatabase]:
+    """Makes empty databases, and removes them in the end."""
+    made = []
+    with psycopg.connect(addresses["postgres_url"], autocommit=True) as connection:
+
+        def make(name: str) -> str:
+            connection.execute(names.SQL("CREATE DATABASE {}").format(names.Identifier(name)))
+            made.append(name)
+            return urlsplit(addresses["postgres_url"])._replace(path=f"/{name}").geturl()
+
+        yield make
+        for name in made:
+            connection.execute(names.SQL("DROP DATABASE {} WITH (FORCE)").format(names.Identifier(name)))
+
+
+def columns(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT table_name, column_name, data_type, column_default FROM information_schema.columns "
+            "WHERE table_schema = 'public' ORDER BY 1, 2"
+        ).fetchall()
+
+
+def test_migrating_again_changes_nothing(new_database: NewDatabase) -> None:
+    url = new_database("migrated_twice")
+    upgrade(url)
+    before = columns(url)
+    assert {"users", "devices", "ledger", "scan_runs", "scan_checkpoints"} <= {row[0] for row in before}
+    upgrade(url)
+    assert columns(url) == before
+
+
+def test_those_who_migrate_at_once_wait_for_one_another(new_database: NewDatabase) -> None:
+    """A deployment starts several processes, and each of them may migrate first."""
+    url = new_database("migrated_at_once")
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(upgrade, [url] * 3))
+    with psycopg.connect(url) as connection:
+        assert len(connection.execute("SELECT version_num FROM alembic_version").fetchall()) == 1
+        assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_a_migration_that_fails_says_why_and_leaves_nothing_half_done(new_database: NewDatabase) -> None:
+    url = new_database("migration_fails")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE FUNCTION surnia_shard(user_id bigint) RETURNS smallint LANGUAGE sql AS 'SELECT 1::int2'")
+    with pytest.raises(ProgrammingError, match="surnia_shard"):
+        upgrade(url)
+    assert columns(url) == []
+
+
+def test_the_migrated_database_is_what_the_tables_declare(addresses: dict[str, str]) -> None:
+    def declared(_: object, name: str | None, kind: str, __: bool, ___: object) -> bool:
+        return not (kind == "table" and str(name).startswith("ledger_"))  # Day partitions come and go.
+
+    engine = create_engine(sqlalchemy_url(addresses["postgres_url"]))
+    with engine.connect() as connection:
+        options = {"include_object": declared, "compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+    engine.dispose()
+
+
+@given(st.lists(st.integers(1, MAX_USER_ID) | st.sampled_from([1, MAX_USER_ID]), min_size=1, max_size=100))
+@hypothesis_settings(deadline=None, max_examples=30)
+def test_the_shard_in_sql_is_the_shard_in_python(addresses: dict[str, str], ids: list[int]) -> None:
+    with psycopg.connect(addresses["postgres_url"]) as connection:
+        rows = connection.execute("SELECT surnia_shard(id) FROM unnest(%s::bigint[]) AS id", (ids,)).fetchall()
+    assert [row[0] for row in rows] == [shard_of(user) for user in ids]
+
+
+def test_a_user_id_must_be_positive(settings: Settings) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql(settings, "INSERT INTO users (id, time_zone) VALUES (0, 'UTC')")
+
+
+@pytest.fixture
+def population(settings: Settings) -> Settings:
+    """40,000 users over 40 zones and 120 days, analysed: enough that a plan by guess would cost something."""
+    sql(
+        settings,
+        "INSERT INTO users (id, time_zone, last_active_date) "
+        "SELECT n, 'Zone/' || n %% 40, %s::date - (n / 40 %% 120)::int FROM generate_series(1, 40000) AS n",
+        TODAY,
+    )
+    sql(settings, "ANALYZE users")
+    return settings
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(("zones", "after"), [(1, (0, 0)), (40, (0, 0)), (40, (3, 20_000))])
+def test_a_page_is_read_by_the_silent_users_index_and_never_by_walking_the_table(
+    population: Settings, mode: str, zones: int, after: tuple[int, int]
+) -> None:
+    """psycopg prepares what it repeats, and then the server may plan once for all values: both plans must do."""
+    slots = [(f"Zone/{zone}", TODAY - timedelta(days=rung)) for zone in range(zones) for rung in (7, 14, 30, 60, 90)]
+    query = (files("batch") / "queries" / "page.sql").read_text()
+    marks = ("numbers", "zones", "dates", "shard", "after_slot", "after_id", "limit")
+    prepared = query % {name: f"${n}" for n, name in enumerate(marks, start=1)}
+    values = [list(range(1, len(slots) + 1)), [zone for zone, _ in slots], [day for _, day in slots], 77, *after, 1000]
+    with psycopg.connect(population.require_postgres()) as connection:
+        connection.execute(names.SQL("SET plan_cache_mode = {}").format(names.Literal(mode)))
+        connection.execute(f"PREPARE page (int[], text[], date[], int, int, bigint, int) AS {prepared}")  # type: ignore[arg-type]
+        execute = names.SQL("EXPLAIN (FORMAT JSON) EXECUTE page ({})").format(
+            names.SQL(", ").join(names.Literal(value) for value in values)
+        )
+        row = connection.execute(execute).fetchone()
+    assert row is not None
+    found = list(nodes(row[0][0]["Plan"]))
+    walked = [node["Node Type"] for node in found if node.get("Relation Name") == "users"]
+    assert walked and "Seq Scan" not in walked
+    used = [node for node in found if node.get("Index Name") == "ix_users_silent"]
+    assert used and all("time_zone" in node["Index Cond"] for node in used), "the whole shard would be read"
+
+
+async def test_a_ledger_day_is_created_once_by_however_many_ask_at_once(settings: Settings) -> None:
+    day = date(2031, 5, 17)
+    sql(settings, "DROP TABLE IF EXISTS ledger_20310517")
+    async with AsyncExitStack() as stack:
+        connections = [
+            await stack.enter_async_context(await psycopg.AsyncConnection.connect(settings.require_postgres()))
+            for _ in range(8)
+        ]
+        start = asyncio.Barrier(len(connections))
+
+        async def create(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+            await start.wait()
+            for _ in range(2):
+                await ensure_partition(connection, day)
+                await connection.commit()
+
+        await asyncio.gather(*map(create, connections))
+    query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'ledger'::regclass"
+    assert [row for row in sql(settings, query) if row[0] == "ledger_20310517"] == [("ledger_20310517",)]
+
+
+def test_every_shard_has_users_of_a_dense_range(settings: Settings) -> None:
+    (row,) = sql(settings, "SELECT count(DISTINCT surnia_shard(id)) FROM generate_series(1, 2000) AS id")
+    assert row == (SHARDS,)
