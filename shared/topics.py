@@ -68,7 +68,9 @@ async def ensure_topics(settings: Settings) -> list[str]:
         # KRaft answers up to a third of a second before its brokers know the topics: who connects next would not
         # find them.
         not_yet = {UnknownTopicOrPartitionError.errno, LeaderNotAvailableError.errno}
-        while any(topic["error_code"] in not_yet for topic in await admin.describe_topics(missing)):
+        while any(  # noqa: ASYNC110  # the brokers are asked, they tell nobody
+            topic["error_code"] in not_yet for topic in await admin.describe_topics(missing)
+        ):
             await asyncio.sleep(0.02)
         return sorted(name for name, code, *_ in response.topic_errors if not code)
     finally:

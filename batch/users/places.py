@@ -51,4 +51,4 @@ def places() -> Places:
 
 def _locale(languages: str) -> str:
     """The language most spoken, GeoNames lists it first ("es-AR,en,it"): "es"."""
-    return languages.split(",")[0].split("-")[0] or "en"
+    return languages.split(",", 1)[0].split("-", 1)[0] or "en"

@@ -87,7 +87,7 @@ class Population:
 
     def _chunk(self, first: int, size: int) -> list[GeneratedUser]:
         # A generator a chunk, so that no chunk depends on those before it.
-        rng = Random(f"surnia:{self.seed}:{first}")
+        rng = Random(f"surnia:{self.seed}:{first}")  # noqa: S311  # a simulation, no secret
         world = places()
         homes = rng.choices(world.all, cum_weights=world.cumulative, k=size)
         return [self._user(rng, user_id(first + offset), home) for offset, home in enumerate(homes, 1)]

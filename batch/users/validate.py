@@ -19,7 +19,7 @@ from shared.policy.localtime import known_zones, zone
 from shared.wire.events import EARLIEST, MAX_AHEAD_SECONDS
 
 Value = TypeVar("Value")
-Row = TypeVar("Row", covariant=True)
+Row_co = TypeVar("Row_co", covariant=True)
 
 _DIGITS = re.compile(r"[0-9]{1,19}").fullmatch
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*").fullmatch
@@ -40,10 +40,10 @@ class FormatError(ValueError):
     """A file that cannot be read as users or devices; the text says what to change."""
 
 
-class Parser(Protocol[Row]):
+class Parser(Protocol[Row_co]):
     """Makes a row of the fields of one line."""
 
-    def __call__(self, fields: Sequence[str]) -> Row: ...
+    def __call__(self, fields: Sequence[str]) -> Row_co: ...
 
 
 class _Column(Generic[Value]):

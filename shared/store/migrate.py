@@ -31,6 +31,9 @@ def upgrade(postgres_url: str, revision: str = "head") -> None:
                 config.attributes["connection"] = connection
                 command.upgrade(config, revision)
                 connection.commit()
+            except BaseException:
+                connection.rollback()  # A failed transaction would refuse the unlocking, and hide why it failed.
+                raise
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
                 connection.commit()

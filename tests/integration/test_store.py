@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -22,7 +23,7 @@ from psycopg import sql as names
 from sqlalchemy import create_engine
 from sqlalchemy.exc import ProgrammingError
 
-from shared.identity import MAX_USER_ID, SHARDS, shard_of
+from shared.identity import MAX_USER_ID, SHARDS, shard_of, slot
 from shared.settings import Settings
 from shared.store.migrate import sqlalchemy_url, upgrade
 from shared.store.partitions import ensure_partition
@@ -30,6 +31,8 @@ from shared.store.tables import metadata
 from tests.integration.support import TODAY, sql
 
 NewDatabase = Callable[[str], str]
+SHARD = 77
+SLOT_MULTIPLIER = slot(1)
 
 
 @pytest.fixture
@@ -78,7 +81,9 @@ def test_those_who_migrate_at_once_wait_for_one_another(new_database: NewDatabas
 def test_a_migration_that_fails_says_why_and_leaves_nothing_half_done(new_database: NewDatabase) -> None:
     url = new_database("migration_fails")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE FUNCTION surnia_shard(user_id bigint) RETURNS smallint LANGUAGE sql AS 'SELECT 1::int2'")
+        connection.execute(
+            "CREATE FUNCTION surnia_shard(user_id bigint) RETURNS smallint LANGUAGE sql AS 'SELECT 1::int2'"
+        )
     with pytest.raises(ProgrammingError, match="surnia_shard"):
         upgrade(url)
     assert columns(url) == []
@@ -110,14 +115,16 @@ def test_a_user_id_must_be_positive(settings: Settings) -> None:
 
 @pytest.fixture
 def population(settings: Settings) -> Settings:
-    """40,000 users over 40 zones and 120 days, analysed: enough that a plan by guess would cost something."""
-    sql(
-        settings,
-        "INSERT INTO users (id, time_zone, last_active_date) "
-        "SELECT n, 'Zone/' || n %% 40, %s::date - (n / 40 %% 120)::int FROM generate_series(1, 40000) AS n",
-        TODAY,
-    )
-    sql(settings, "ANALYZE users")
+    """40,000 users of one shard over 40 zones and 120 days, analysed: as many as a shard of ten million has."""
+    back = pow(SLOT_MULTIPLIER, -1, 2**64)
+    draw = random.Random(1)
+    ids = [((SHARD << 56 | draw.getrandbits(56)) * back) % 2**64 for _ in range(80_000)]
+    with psycopg.connect(settings.require_postgres()) as connection:
+        with connection.cursor().copy("COPY users (id, time_zone, last_active_date) FROM STDIN") as copy:
+            for n, user in enumerate(user for user in ids if user <= MAX_USER_ID):
+                copy.write_row((user, f"Zone/{n % 40}", TODAY - timedelta(days=n // 40 % 120)))
+        connection.execute("ANALYZE users")
+        assert connection.execute("SELECT DISTINCT shard FROM users").fetchall() == [(SHARD,)]
     return settings
 
 
@@ -137,7 +144,14 @@ def test_a_page_is_read_by_the_silent_users_index_and_never_by_walking_the_table
     query = (files("batch") / "queries" / "page.sql").read_text()
     marks = ("numbers", "zones", "dates", "shard", "after_slot", "after_id", "limit")
     prepared = query % {name: f"${n}" for n, name in enumerate(marks, start=1)}
-    values = [list(range(1, len(slots) + 1)), [zone for zone, _ in slots], [day for _, day in slots], 77, *after, 1000]
+    values = [
+        list(range(1, len(slots) + 1)),
+        [zone for zone, _ in slots],
+        [day for _, day in slots],
+        SHARD,
+        *after,
+        1000,
+    ]
     with psycopg.connect(population.require_postgres()) as connection:
         connection.execute(names.SQL("SET plan_cache_mode = {}").format(names.Literal(mode)))
         connection.execute(f"PREPARE page (int[], text[], date[], int, int, bigint, int) AS {prepared}")  # type: ignore[arg-type]

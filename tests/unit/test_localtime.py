@@ -86,7 +86,9 @@ def test_what_is_no_zone_is_refused_without_a_look_at_the_files(name: str, monke
 
 @hypothesis_settings(deadline=None)
 @given(st.text().filter(lambda name: name not in known_zones()))
-@pytest.mark.parametrize("ask", [lambda name: local_time(0.0, name), lambda name: instant_of(date(2026, 1, 1), 1, name)])
+@pytest.mark.parametrize(
+    "ask", [lambda name: local_time(0.0, name), lambda name: instant_of(date(2026, 1, 1), 1, name)]
+)
 def test_whatever_text_comes_the_error_is_the_same(ask: Callable[[str], object], name: str) -> None:
     with pytest.raises(UnknownTimeZoneError):
         ask(name)
