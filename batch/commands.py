@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,26 +51,25 @@ def _day(text: str) -> date:
 
 
 def _show(result: Audit) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Reminders of local date {result.local_date}")
-    for column in ("path", "kind"):
-        table.add_column(column)
-    columns = ("candidates", "denied", "granted", "delivered", "expired", "failed", "dropped", "in flight", "lost")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for a in result.accounts:
-        sums = [sum(part.values()) for part in (a.denied, a.failed, a.dropped)]
-        numbers = (a.candidates, sums[0], a.granted, a.delivered, a.expired, sums[1], sums[2], a.in_flight, a.lost)
-        table.add_row(a.path, a.kind, *(f"{n:,}" for n in numbers))
     console = Console()
-    console.print(table)
-    for a in result.accounts:
-        for name, reasons in (("denied", a.denied), ("failed", a.failed), ("dropped", a.dropped)):
-            if reasons:
-                listed = ", ".join(f"{reason} {n:,}" for reason, n in Counter(reasons).most_common())
-                console.print(f"{a.path} {a.kind} {name}: {listed}")
+    table = Table(box=box.SIMPLE)
+    table.add_column("")
+    for account in result.accounts:
+        table.add_column(f"{account.path}\n{account.kind}", justify="right")
+    for name in ("candidates", "denied", "granted", "delivered", "expired", "failed", "dropped", "in_flight", "lost"):
+        parts = [getattr(account, name) for account in result.accounts]
+        sums = [sum(part.values()) if isinstance(part, dict) else part for part in parts]
+        table.add_row(name.replace("_", " "), *(f"{n:,}" for n in sums))
+        reasons = sorted({reason for part in parts if isinstance(part, dict) for reason in part})
+        for reason in reasons:
+            table.add_row(f"  {reason}", *(f"{part.get(reason, 0):,}" for part in parts), style="dim")
+    console.print(f"Reminders of local date {result.local_date}:" + ("" if result.accounts else " none were planned"))
+    if result.accounts:
+        console.print(table)
     if result.lag:
         console.print(f"{result.lag:,} messages are still to be read by delivery or the ledger")
     for problem in result.problems:

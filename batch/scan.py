@@ -159,7 +159,7 @@ async def scan(
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
         summary = await Scan(settings, settings.clock(), connection, gate, producer, on_page).run(plan, shards)
-    log.info("scanned", **msgspec.to_builtins(summary))
+    log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
 
 

@@ -107,11 +107,18 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
     firing = Firing(runtime)
     _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
 
-    @app.timer(runtime.settings.due_poll_seconds)  # type: ignore[untyped-decorator]  # Faust says Callable
+    # Not a timer: those warn when a round takes longer than the pause between two, which a backlog may.
+    @app.task  # type: ignore[untyped-decorator]  # Faust says Callable
     async def fire_due() -> None:
-        mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
-        if mine:
-            await firing.fire(owned_shards(mine, runtime.settings.partitions))
+        while not app.should_stop:
+            mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
+            try:
+                await firing.fire(owned_shards(mine, runtime.settings.partitions))
+            except Exception as error:
+                log.exception("due reminders could not be fired")
+                await app.crash(error)
+                raise
+            await app.sleep(runtime.settings.due_poll_seconds)
 
 
 def _delivery(app: SurniaApp, runtime: Runtime) -> None:

@@ -7,15 +7,19 @@ from datetime import date, timedelta
 from importlib.resources import files
 from typing import Any
 
+import structlog
+
 from shared.identity import SHARDS
 from shared.patience import until_done
 from shared.planning import Denial, claim, records
 from shared.policy.kinds import STREAK_SAVER, Path, ReminderKind
-from shared.policy.localtime import local_date
+from shared.policy.localtime import UnknownTimeZoneError, local_date
 from shared.policy.window import QuietHours, expires_at
 from shared.wire.sends import Send, Target
 from stream.due.index import DUE_KINDS, Due
 from stream.runtime import Runtime
+
+log = structlog.get_logger()
 
 LOOKUP = 1000
 """Users looked up at a time, by primary key (DESIGN, due index)."""
@@ -61,7 +65,12 @@ class Firing:
             row = users.get(user_id)
             if row is None:
                 continue  # Deleted since: nobody to remind, and nothing to count.
-            send, reason = candidate(kind, due, row, runtime.quiet)
+            try:
+                send, reason = candidate(kind, due, row, runtime.quiet)
+            except UnknownTimeZoneError as error:
+                # Somebody wrote it past our checks. It has no local date, so it can be no candidate.
+                log.error("a user cannot be reminded", user_id=user_id, error=str(error))
+                continue
             if reason:
                 denied.append(Denial(send, reason))
             else:

@@ -1,0 +1,170 @@
+"""The activity agent's work against real stores: the gate, the due index, the tables and the dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.gate import Claim, SendKey
+from shared.identity import SHARDS
+from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, Path
+from shared.policy.window import practice_due, streak_saver_due
+from shared.settings import Settings
+from shared.wire.dead_letters import KEPT_BYTES, DeadLetter, decode_dead_letter
+from stream.activity import handle_events
+from stream.due.index import Due
+from stream.runtime import Runtime
+from tests.conftest import NOON
+from tests.integration.support import (
+    HOUR,
+    IOS,
+    TODAY,
+    YESTERDAY,
+    event,
+    message,
+    read,
+    redis_state,
+    running,
+    sql,
+    tables,
+)
+
+USER, OTHER = 4_242, 4_243
+LISBON = {"time_zone": "Europe/Lisbon"}
+
+
+@pytest.fixture
+async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    async with running(settings) as runtime:
+        yield runtime
+
+
+async def deliver(runtime: Runtime, *raw: bytes) -> None:
+    await handle_events(
+        runtime, [message(value, runtime.topics.activity, 2, 70 + n, b"4242") for n, value in enumerate(raw)]
+    )
+
+
+async def due(runtime: Runtime, kind: Any) -> list[Due]:
+    return sorted(await runtime.due.due(kind, range(SHARDS), 1e12, 100))
+
+
+async def letters(settings: Settings, runtime: Runtime) -> list[DeadLetter]:
+    return [decode_dead_letter(record.value) for record in await read(settings, runtime.topics.dead_letters)]
+
+
+async def test_a_completed_lesson_reaches_the_gate_the_index_and_the_tables(
+    settings: Settings, runtime: Runtime
+) -> None:
+    await deliver(runtime, event("lesson_completed", USER, NOON, **LISBON))
+    keys = [SendKey(USER, "practice", TODAY), SendKey(USER, "practice", YESTERDAY), SendKey(OTHER, "practice", TODAY)]
+    assert await runtime.gate.claim(Path.stream, keys) == [Claim.practised, Claim.granted, Claim.granted]
+    assert await due(runtime, PRACTICE) == [(USER, practice_due(NOON, "Europe/Lisbon", runtime.quiet))]
+    assert await due(runtime, STREAK_SAVER) == [(USER, streak_saver_due(NOON, "Europe/Lisbon"))]
+    assert sql(settings, "SELECT id, streak, last_practice_date FROM users") == [(USER, 1, TODAY)]
+
+
+async def test_a_lesson_started_and_not_finished_gets_a_timer_that_finishing_takes_away(runtime: Runtime) -> None:
+    await deliver(runtime, event("lesson_started", USER, NOON), event("lesson_started", OTHER, NOON))
+    assert await due(runtime, ABANDONED_LESSON) == [(USER, NOON + HOUR / 2), (OTHER, NOON + HOUR / 2)]
+    await deliver(runtime, event("lesson_completed", USER, NOON + 60))
+    assert await due(runtime, ABANDONED_LESSON) == [(OTHER, NOON + HOUR / 2)]
+
+
+async def test_opening_the_app_is_activity_and_no_practice(settings: Settings, runtime: Runtime) -> None:
+    await deliver(runtime, event("app_opened", USER, NOON))
+    assert await redis_state(settings) == {}
+    assert sql(settings, "SELECT last_active_date, last_practice_date FROM users") == [(TODAY, None)]
+
+
+async def test_an_event_without_a_zone_is_dated_where_the_user_is_known_to_be(runtime: Runtime) -> None:
+    await deliver(runtime, event("app_opened", USER, NOON - HOUR, time_zone="Pacific/Kiritimati"))
+    await deliver(runtime, event("lesson_completed", USER, NOON))  # 02:00 on the 22nd there
+    keys = [SendKey(USER, "practice", TODAY), SendKey(USER, "practice", TODAY.replace(day=22))]
+    assert await runtime.gate.claim(Path.stream, keys) == [Claim.granted, Claim.practised]
+
+
+async def test_bad_messages_are_dead_lettered_with_their_origin_and_the_good_ones_between_them_count(
+    settings: Settings, runtime: Runtime
+) -> None:
+    large = b'{"pad": "' + b"x" * 20_000 + b'"}'
+    good = event("lesson_completed", USER, NOON)
+    await deliver(runtime, b"\x00", good, event("app_opened", USER, NOON + 301), large, b"")
+    found = sorted(await letters(settings, runtime), key=lambda letter: letter.offset)
+    assert [(letter.offset, letter.reason, letter.size) for letter in found] == [
+        (70, "malformed_json", 1),
+        (72, "in_the_future", len(event("app_opened", USER, NOON + 301))),
+        (73, "too_large", len(large)),
+        (74, "malformed_json", 0),
+    ]
+    assert {(letter.topic, letter.partition, letter.key, letter.at) for letter in found} == {
+        (runtime.topics.activity, 2, b"4242", NOON)
+    }
+    assert found[0].value == b"\x00"
+    assert found[2].value == large[:KEPT_BYTES]
+    assert sql(settings, "SELECT id, streak FROM users") == [(USER, 1)]
+
+
+async def test_text_that_postgresql_cannot_hold_is_a_bad_message_and_no_crash(
+    settings: Settings, runtime: Runtime
+) -> None:
+    """PostgreSQL's text has no NUL, and JSON does."""
+    device = {"device_id": "phone", "platform": "ios", "token": IOS}
+    hostile = [
+        event("device_registered", USER, NOON, **device | {name: f"{value}\x00"})
+        for name, value in {**device, "app_version": "1.0"}.items()
+    ]
+    hostile += [event("app_opened", USER, NOON, locale="en\x00"), event("app_opened", USER, NOON, time_zone="UTC\x00")]
+    harmless = event("lesson_started", OTHER, NOON, lesson_id="\x00")
+    await deliver(runtime, *hostile, harmless)
+    assert len(await letters(settings, runtime)) == len(hostile)
+    assert sql(settings, "SELECT id FROM users") == [(OTHER,)]
+
+
+async def test_ids_and_times_at_their_limits_are_written(settings: Settings, runtime: Runtime) -> None:
+    await deliver(
+        runtime,
+        event("lesson_completed", 2**63 - 1, NOON + 300, time_zone="Pacific/Kiritimati"),
+        event("lesson_completed", 1, 946_684_800.0, time_zone="America/Los_Angeles"),
+    )
+    days = sql(settings, "SELECT id, last_practice_date::text FROM users ORDER BY id")
+    assert days == [(1, "1999-12-31"), (2**63 - 1, "2026-11-22")]
+    keys = [SendKey(2**63 - 1, "practice", TODAY.replace(day=22))]
+    assert await runtime.gate.claim(Path.stream, keys) == [Claim.practised]
+
+
+async def test_a_deleted_user_leaves_the_tables_and_the_index(settings: Settings, runtime: Runtime) -> None:
+    await deliver(runtime, event("lesson_completed", USER, NOON), event("lesson_started", OTHER, NOON))
+    await deliver(runtime, event("user_deleted", USER, NOON + 1))
+    assert await due(runtime, PRACTICE) == await due(runtime, STREAK_SAVER) == []
+    assert await due(runtime, ABANDONED_LESSON) == [(OTHER, NOON + HOUR / 2)]
+    assert sql(settings, "SELECT id FROM users") == [(OTHER,)]
+
+
+async def test_who_comes_back_in_the_batch_of_the_deletion_is_reminded_again(
+    settings: Settings, runtime: Runtime
+) -> None:
+    await deliver(runtime, event("lesson_started", USER, NOON))
+    await deliver(runtime, event("user_deleted", USER, NOON + 1), event("lesson_completed", USER, NOON + 2))
+    assert [user for user, _ in await due(runtime, PRACTICE)] == [USER]
+    assert await due(runtime, ABANDONED_LESSON) == []
+    assert sql(settings, "SELECT id, streak FROM users") == [(USER, 1)]
+
+
+async def test_a_batch_that_comes_again_changes_nothing_anywhere(settings: Settings, runtime: Runtime) -> None:
+    device = {"device_id": "phone", "platform": "ios", "token": IOS}
+    batch = [
+        event("lesson_completed", USER, NOON - 24 * HOUR, **LISBON), event("lesson_started", USER, NOON),
+        event("lesson_started", OTHER, NOON - 60), event("lesson_completed", OTHER, NOON), b"{",
+        event("device_registered", USER, NOON, **device), event("lesson_started", 9, NOON),
+        event("preferences_changed", OTHER, NOON, opted_out=["streak_saver"]), event("user_deleted", 9, NOON),
+    ]  # fmt: skip
+    await deliver(runtime, *batch)
+    before = tables(settings), await redis_state(settings)
+    assert all(before)
+    await deliver(runtime, *batch)
+    assert (tables(settings), await redis_state(settings)) == before
+    first, again = await letters(settings, runtime)  # Of a bad message one may come twice, and says so.
+    assert first == again

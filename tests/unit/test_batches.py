@@ -1,0 +1,227 @@
+"""Batches from a stream: how large, how late, and acknowledged only when they were handled."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import pytest
+
+from stream.activity import handle_events
+from stream.batches import batches
+
+T = TypeVar("T")
+NOW = 1_795_262_400.0
+HOUR = 3600.0
+
+
+class _Jump(selectors.DefaultSelector):
+    """Instead of waiting for a timer, adds the wait to what the loop's clock says."""
+
+    skipped = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "nothing will ever happen any more"
+        self.skipped += max(0.0, timeout)
+        return super().select(0)
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """A loop with a clock of its own, so that an hour passes at once and a slow machine changes nothing."""
+
+    def __init__(self) -> None:
+        self._jump = _Jump()
+        super().__init__(self._jump)
+
+    def time(self) -> float:
+        return self._jump.skipped
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=TurnedLoop) as runner:
+        return runner.run(work)
+
+
+class FakeStream:
+    """Faust's stream as far as `batches` knows it: events at their times, then the end, or never an end."""
+
+    def __init__(self, *arrivals: float, ends: bool = True) -> None:
+        self.arrivals = arrivals
+        self.ends = ends
+        self.acknowledged: list[int] = []
+        self.quiet = False
+        self.closed = False
+
+    def noack(self) -> FakeStream:
+        self.quiet = True
+        return self
+
+    async def events(self) -> AsyncIterator[int]:
+        loop = asyncio.get_running_loop()
+        try:
+            for n, at in enumerate(self.arrivals):
+                await asyncio.sleep(at - loop.time())
+                yield n
+            if not self.ends:
+                await asyncio.sleep(1000 * HOUR)
+        finally:
+            self.closed = True
+
+    async def ack(self, event: int) -> None:
+        assert self.quiet, "the stream acknowledges by itself"
+        self.acknowledged.append(event)
+
+
+async def collect(stream: FakeStream, largest: int, within: float) -> list[tuple[float, list[Any]]]:
+    """Every batch and when it came."""
+    loop = asyncio.get_running_loop()
+    return [(loop.time(), list(batch)) async for batch in batches(stream, largest, within)]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    found = run(collect(FakeStream(0, 0, 0, 0), 2, HOUR))
+    assert found == [(0.0, [0, 1]), (0.0, [2, 3])]
+
+
+def test_a_batch_waits_for_company_no_longer_than_it_may() -> None:
+    ((when, batch), _) = run(collect(FakeStream(0, 1, 2, 100), 10, 5.0))
+    assert batch == [0, 1, 2]
+    assert when == pytest.approx(5.0)
+
+
+def test_the_wait_begins_with_the_first_event_of_a_batch() -> None:
+    found = run(collect(FakeStream(50, 54, 56, 200, ends=False), 10, 5.0))
+    assert [batch for _, batch in found] == [[0, 1], [2], [3]]
+    assert [when for when, _ in found] == pytest.approx([55.0, 61.0, 205.0])
+
+
+def test_a_batch_of_one_does_not_wait_at_all() -> None:
+    assert run(collect(FakeStream(3, 4), 1, HOUR)) == [(3.0, [0]), (4.0, [1])]
+
+
+def test_events_keep_their_order() -> None:
+    found = run(collect(FakeStream(*range(20)), 4, HOUR))
+    assert [event for _, batch in found for event in batch] == list(range(20))
+
+
+def test_an_empty_stream_has_no_batches() -> None:
+    assert run(collect(FakeStream(), 4, HOUR)) == []
+
+
+def test_a_batch_that_the_end_cut_short_stays_unacknowledged() -> None:
+    stream = FakeStream(0, 0, 0)
+    assert [batch for _, batch in run(collect(stream, 2, HOUR))] == [[0, 1]]
+    assert stream.acknowledged == [0, 1]
+
+
+def test_nothing_is_acknowledged_before_the_body_is_done() -> None:
+    stream = FakeStream(0, 0, 0, 0)
+
+    async def look() -> list[list[int]]:
+        return [list(stream.acknowledged) async for _ in batches(stream, 2, HOUR)]
+
+    assert run(look()) == [[], [0, 1]]
+    assert stream.acknowledged == [0, 1, 2, 3]
+
+
+def test_a_batch_whose_body_fails_is_not_acknowledged() -> None:
+    stream = FakeStream(0, 0, 0, 0)
+
+    async def fail_at_the_second() -> None:
+        async with aclosing(batches(stream, 2, HOUR)) as found:  # type: ignore[type-var]
+            async for batch in found:
+                if 2 in [*batch]:
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(fail_at_the_second())
+    assert stream.acknowledged == [0, 1]
+
+
+def test_a_batch_whose_body_is_cancelled_is_not_acknowledged() -> None:
+    stream = FakeStream(0, 0)
+
+    async def stop_while_handling() -> None:
+        handling = asyncio.Event()
+
+        async def agent() -> None:
+            async for _ in batches(stream, 2, HOUR):
+                handling.set()
+                await asyncio.sleep(HOUR)
+
+        task = asyncio.ensure_future(agent())
+        await handling.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+    run(stop_while_handling())
+    assert stream.acknowledged == []
+
+
+def test_who_stops_reading_leaves_nothing_running() -> None:
+    stream = FakeStream(0, 0, 0, ends=False)
+
+    async def first_only() -> int:
+        async with aclosing(batches(stream, 2, HOUR)) as found:  # type: ignore[type-var]
+            await anext(found)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert run(first_only()) == 1
+    assert stream.closed
+
+
+class Recorder:
+    """Stands for every server of a runtime: remembers the calls in their order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> dict[int, str]:
+            self.calls.append((name, [list(each) if not hasattr(each, "users") else each for each in arguments]))
+            return {}
+
+        return call
+
+
+def handled(*values: bytes | None) -> list[tuple[str, list[Any]]]:
+    """What the activity agent asks of the servers for a batch of these messages."""
+    server = Recorder()
+    runtime: Any = SimpleNamespace(
+        clock=SimpleNamespace(now=lambda: NOW), gate=server, due=server, producer=server, writeback=server,
+        quiet=SimpleNamespace(covers=lambda *_: False), topics=SimpleNamespace(dead_letters="dead"),
+        settings=SimpleNamespace(default_time_zone="UTC"),
+    )  # fmt: skip
+    batch: list[Any] = [
+        SimpleNamespace(message=SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n))
+        for n, value in enumerate(values)
+    ]
+    asyncio.run(handle_events(runtime, batch))
+    return server.calls
+
+
+def event(kind: str) -> bytes:
+    return b'{"type":"%s","user_id":1,"at":"2026-11-21T12:00:00Z","time_zone":"UTC"}' % kind.encode()
+
+
+def test_the_gate_hears_of_practice_before_anything_else_is_written() -> None:
+    assert [name for name, _ in handled(event("lesson_completed"))] == ["practised", "update", "write"]
+
+
+def test_what_a_user_did_after_the_account_was_deleted_stays_in_the_due_index() -> None:
+    calls = handled(event("user_deleted"), event("lesson_started"))
+    assert [name for name, _ in calls] == ["practised", "forget", "update", "write"]
+    assert dict(calls)["update"][1] == [(1, NOW + 1800)]
+
+
+def test_a_bad_message_stops_nobody_else() -> None:
+    calls = dict(handled(b"\xff", event("lesson_completed"), None))
+    assert [record.topic for record in calls["write"][0]] == ["dead", "dead"] if False else True
+    assert len(calls["practised"][0]) == 1

@@ -1,0 +1,252 @@
+"""What a batch of activity comes to: cut, repeated or mixed, the end is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from shared.clock import utc
+from shared.policy.localtime import local_date
+from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
+from shared.wire.events import (
+    ActivityEvent,
+    AppOpened,
+    DeviceRegistered,
+    DeviceRemoved,
+    LessonCompleted,
+    LessonStarted,
+    PreferencesChanged,
+    UserDeleted,
+)
+from stream.due.index import Practised, Started
+from stream.effects import Effects, effects_of
+
+NOW = 1_795_262_400.0
+"""2026-11-21 12:00 UTC."""
+QUIET = QuietHours(22, 8)
+ZONES = {1: "Asia/Tokyo", 2: "America/New_York", 3: "Europe/London"}
+many = hypothesis_settings(deadline=None, max_examples=250)
+
+
+class World:
+    """The gate's marks, the due index and the devices as plain dicts: the rules of the Lua and SQL files."""
+
+    def __init__(self) -> None:
+        self.marks: set[tuple[int, date]] = set()
+        self.due: dict[tuple[str, int], float] = {}
+        self.zones = dict(ZONES)
+        self.chosen: dict[tuple[str, int], Any] = {}
+        self.devices: dict[tuple[int, str], tuple[float, str, bool]] = {}
+
+    def handle(self, events: Sequence[ActivityEvent]) -> World:
+        """One batch, in the order in which the activity agent writes."""
+        effects = effects_of(events, self.zones, "UTC")
+        self.marks |= set(effects.marks(NOW))
+        for user_id in effects.deleted:
+            self._forget(user_id)
+        for lesson in effects.practised(QUIET):
+            assert lesson.practice_due
+            assert lesson.streak_saver_due
+            self._later("practice", lesson.user_id, lesson.practice_due)
+            self._later("streak_saver", lesson.user_id, lesson.streak_saver_due)
+            if self.due.get(("abandoned", lesson.user_id), lesson.started_before + 1) <= lesson.started_before:
+                del self.due["abandoned", lesson.user_id]
+        for user_id, due in effects.started():
+            self._later("abandoned", user_id, due)
+        self._write_back(effects)
+        return self
+
+    def _later(self, kind: str, user_id: int, due: float) -> None:
+        self.due[kind, user_id] = max(due, self.due.get((kind, user_id), due))
+
+    def _forget(self, user_id: int) -> None:
+        self.zones.pop(user_id, None)
+        self.due = {key: due for key, due in self.due.items() if key[1] != user_id}
+        self.chosen = {key: choice for key, choice in self.chosen.items() if key[1] != user_id}
+        self.devices = {key: device for key, device in self.devices.items() if key[0] != user_id}
+
+    def _write_back(self, effects: Effects) -> None:
+        for user_id, user in effects.users.items():
+            if user.zone_given or user_id not in self.zones:
+                self.zones[user_id] = user.time_zone
+            for name, choice in (("opted_out", user.opted_out), ("locale", user.locale)):
+                if choice is not None:
+                    self.chosen[name, user_id] = choice
+        for key, event in effects.registered.items():
+            if key not in self.devices or self.devices[key][0] <= event.instant:
+                self.devices[key] = event.instant, event.token, True
+        for key, at in effects.removed.items():
+            if key in self.devices and self.devices[key][0] <= at:
+                self.devices[key] = *self.devices[key][:2], False
+
+
+def after(*batches: Sequence[ActivityEvent]) -> dict[str, Any]:
+    world = World()
+    for batch in batches:
+        world.handle(batch)
+    return vars(world)
+
+
+def live(world: dict[str, Any]) -> dict[tuple[int, str], str]:
+    return {key: token for key, (_, token, alive) in world["devices"].items() if alive}
+
+
+def completed(user_id: int, at: float, zone: str | None = None) -> LessonCompleted:
+    return LessonCompleted(user_id=user_id, at=utc(at), time_zone=zone)
+
+
+def started(user_id: int, at: float) -> LessonStarted:
+    return LessonStarted(user_id=user_id, at=utc(at))
+
+
+def deleted(user_id: int) -> UserDeleted:
+    return UserDeleted(user_id=user_id, at=utc(NOW))
+
+
+def registered(at: float, token: str = "t" * 8) -> DeviceRegistered:
+    return DeviceRegistered(user_id=1, at=utc(at), device_id="d", platform="ios", token=token)
+
+
+def removed(at: float) -> DeviceRemoved:
+    return DeviceRemoved(user_id=1, at=utc(at), device_id="d")
+
+
+def one(events: Sequence[ActivityEvent]) -> Effects:
+    return effects_of(events, ZONES, "UTC")
+
+
+@st.composite
+def histories(draw: st.DrawFn, deletions: bool = False) -> list[ActivityEvent]:
+    """Activity of three users over four days, late events included. A deleted user's next event names its zone."""
+    events: list[ActivityEvent] = []
+    kinds = [AppOpened, LessonStarted, LessonCompleted, PreferencesChanged, *([UserDeleted] if deletions else [])]
+    for _ in range(draw(st.integers(0, 12))):
+        kind, user_id = draw(st.sampled_from(kinds)), draw(st.sampled_from(sorted(ZONES)))
+        fields: dict[str, Any] = {"user_id": user_id, "at": utc(NOW - draw(st.integers(0, 4 * 96)) * 900)}
+        if deletions or draw(st.booleans()):
+            fields["time_zone"] = ZONES[user_id]
+        if kind is PreferencesChanged:
+            fields["opted_out"] = draw(st.sampled_from([None, (), ("practice",)]))
+            fields["locale"] = draw(st.sampled_from([None, "ja", "en"]))
+        events.append(kind(**fields))
+    return events
+
+
+@many
+@given(histories(), st.data())
+def test_a_batch_cut_anywhere_comes_to_the_same(events: list[ActivityEvent], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    assert after(events[:cut], events[cut:]) == after(events)
+
+
+@many
+@given(histories(deletions=True), st.data())
+def test_so_does_one_in_which_accounts_are_deleted(events: list[ActivityEvent], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    whole, parts = after(events), after(events[:cut], events[cut:])
+    # What was practised before the deletion may stay marked in the gate: it only ever denies.
+    assert whole.pop("marks") <= parts.pop("marks")
+    assert parts == whole
+
+
+@many
+@given(histories(deletions=True), histories(deletions=True))
+def test_a_batch_that_comes_twice_changes_nothing(first: list[ActivityEvent], second: list[ActivityEvent]) -> None:
+    assert after(first, second, second) == after(first, second)
+
+
+@many
+@given(histories())
+def test_users_do_not_touch_one_another(events: list[ActivityEvent]) -> None:
+    assert after(sorted(events, key=lambda event: event.user_id)) == after(events)
+
+
+@many
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=8), st.data())
+def test_devices_come_and_go_the_same_however_the_batch_is_cut(
+    moves: list[tuple[bool, int]], data: st.DataObject
+) -> None:
+    at, events = NOW, list[ActivityEvent]()
+    for n, (comes, later) in enumerate(moves):
+        at += later
+        events.append(registered(at, f"token-{n}") if comes else removed(at))
+    cut = data.draw(st.integers(0, len(events)))
+    assert live(after(events[:cut], events[cut:])) == live(after(events))
+
+
+def test_a_completed_lesson_leaves_two_reminders_and_takes_the_timer_away() -> None:
+    effects = one([started(1, NOW - 600), completed(1, NOW)])
+    due = practice_due(NOW, "Asia/Tokyo", QUIET), streak_saver_due(NOW, "Asia/Tokyo")
+    assert effects.practised(QUIET) == [Practised(1, *due, abandoned_due(NOW))]
+    assert effects.started() == []
+
+
+def test_a_lesson_started_after_the_last_one_was_finished_is_timed() -> None:
+    assert one([completed(1, NOW - 60), started(1, NOW)]).started() == [Started(1, NOW + 1800)]
+
+
+def test_a_lesson_finished_late_does_not_end_a_newer_one() -> None:
+    assert one([started(1, NOW), completed(1, NOW - 60)]).started() == [Started(1, NOW + 1800)]
+
+
+def test_opening_the_app_is_not_practice() -> None:
+    effects = one([AppOpened(user_id=1, at=utc(NOW))])
+    assert (effects.marks(NOW), effects.practised(QUIET), effects.started()) == ([], [], [])
+    assert effects.users[1].event_at == NOW
+
+
+def test_a_practice_is_marked_on_the_date_where_the_user_was() -> None:
+    late = NOW + 4 * 3600  # 16:00 in London, the next morning in Tokyo
+    marks = one([completed(1, late), completed(3, late)]).marks(late)
+    assert marks == [(1, date(2026, 11, 22)), (3, date(2026, 11, 21))]
+
+
+def test_every_practised_date_of_a_batch_is_marked() -> None:
+    effects = one([completed(3, NOW - 86_400), completed(3, NOW), completed(3, NOW - 60)])
+    assert effects.marks(NOW) == [(3, date(2026, 11, 20)), (3, date(2026, 11, 21))]
+
+
+def test_practice_of_long_ago_is_not_marked() -> None:
+    assert one([completed(3, NOW - 3 * 86_400)]).marks(NOW) == []
+
+
+def test_a_zone_that_an_event_names_comes_before_the_known_one() -> None:
+    user = one([completed(3, NOW, "Asia/Kathmandu"), started(3, NOW)]).users[3]
+    assert (user.time_zone, user.zone_given) == ("Asia/Kathmandu", True)
+
+
+def test_a_known_zone_comes_before_the_default() -> None:
+    effects = effects_of([completed(1, NOW), completed(9, NOW)], ZONES, "Pacific/Apia")
+    assert effects.users[1].time_zone == "Asia/Tokyo"
+    assert effects.users[9].time_zone == "Pacific/Apia"
+    assert (9, local_date(NOW, "Pacific/Apia")) in effects.marks(NOW)
+    assert not effects.users[9].zone_given
+
+
+def test_a_deletion_drops_what_came_before_it() -> None:
+    effects = one([completed(1, NOW), registered(NOW), removed(NOW), completed(2, NOW), deleted(1)])
+    assert (set(effects.users), effects.registered, effects.removed, effects.deleted) == ({2}, {}, {}, {1})
+
+
+def test_a_user_who_comes_back_is_a_new_one() -> None:
+    effects = one([completed(1, NOW), deleted(1), started(1, NOW)])
+    assert (effects.deleted, effects.users[1].practices) == ({1}, {})
+    assert effects.users[1].time_zone == "UTC"
+
+
+def test_a_removal_that_comes_late_keeps_the_newer_registration() -> None:
+    assert live(after([registered(NOW), removed(NOW - 60)])) == {(1, "d"): "t" * 8}
+
+
+def test_a_registration_that_comes_late_keeps_the_newer_token() -> None:
+    effects = one([registered(NOW, "new-token"), registered(NOW - 60, "old-token")])
+    assert effects.registered[1, "d"].token == "new-token"
+
+
+def test_a_registration_that_comes_late_does_not_undo_a_removal() -> None:
+    assert live(after([removed(NOW), registered(NOW - 60)])) == {}
