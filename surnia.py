@@ -39,10 +39,19 @@ def main() -> None:
     """Run the command line. What a user can mend is printed as one line with its remedy, not as a traceback."""
     for part in _PARTS:
         import_module(part).register(app)
+    from pydantic import ValidationError
+
     from shared.settings import MissingAddressError
 
     try:
         app()
+    except ValidationError as error:
+        if error.title not in ("Settings", "GivenSettings"):
+            raise
+        # Without the values: one of them may be a password.
+        for wrong in error.errors(include_input=False):
+            print(f"surnia: SURNIA_{str(wrong['loc'][0]).upper()}: {wrong['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
     except MissingAddressError as error:
         print(f"surnia: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -12,7 +12,7 @@ import msgspec
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from batch.plan import Plan
+from batch.plan import Plan, Slot
 from shared.policy.kinds import COMEBACK
 
 Connection = AsyncConnection[tuple[object, ...]]
@@ -33,8 +33,9 @@ class Checkpoint:
 _Row = tuple[int, tuple[int, int] | None, bool, int, list[tuple[str, str, int]]]
 
 
-async def record_run(connection: Connection, plan: Plan) -> None:
-    """Write down what is going to be scanned; the first plan of an interval stays."""
+async def record_run(connection: Connection, plan: Plan) -> tuple[Slot, ...]:
+    """Write down what is going to be scanned. The first plan of an interval stays, and its slots are the answer:
+    checkpoints count in them, whatever the settings say by the time of a rerun."""
     await connection.execute(
         "INSERT INTO scan_runs (run_id, kind, interval_start, interval_end, slots) VALUES (%s, %s, %s, %s, %s) "
         "ON CONFLICT (run_id) DO NOTHING",
@@ -46,6 +47,9 @@ async def record_run(connection: Connection, plan: Plan) -> None:
             Jsonb(plan.slots, dumps=lambda slots: msgspec.json.encode(slots).decode()),
         ),
     )
+    cursor = await connection.execute("SELECT slots FROM scan_runs WHERE run_id = %s", (plan.run_id,))
+    (slots,) = await cursor.fetchone() or ([],)
+    return msgspec.convert(slots, tuple[Slot, ...])
 
 
 async def load(connection: Connection, run_id: str, shards: list[int]) -> dict[int, Checkpoint]:
@@ -71,7 +75,7 @@ async def save(connection: Connection, run_id: str, shard: int, checkpoint: Chec
         "VALUES (%(run)s, %(shard)s, %(after)s, %(done)s, %(pages)s, %(counts)s) "
         "ON CONFLICT (run_id, shard) DO UPDATE SET after_key = excluded.after_key, done = excluded.done, "
         "pages = excluded.pages, counts = excluded.counts, updated_at = now() "
-        "WHERE NOT c.done AND (c.after_key ->> 0)::bigint <= %(slot)s",
+        "WHERE NOT c.done AND ((c.after_key ->> 0)::bigint, (c.after_key ->> 1)::bigint) <= (%(slot)s, %(id)s)",
         {
             "run": run_id,
             "shard": shard,
@@ -80,5 +84,6 @@ async def save(connection: Connection, run_id: str, shard: int, checkpoint: Chec
             "pages": checkpoint.pages,
             "counts": Jsonb([[day, answer, n] for (day, answer), n in checkpoint.counts.items()]),
             "slot": checkpoint.after_slot,
+            "id": checkpoint.after_id,
         },
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.resources import files
+from typing import NamedTuple
 
 import msgspec
 import psycopg
@@ -52,6 +53,26 @@ class _Row(msgspec.Struct, array_like=True):
     tokens: list[str] | None
 
 
+class _Arrays(NamedTuple):
+    """The slots that are left as PostgreSQL array literals: made once, since every shard asks with the same ones."""
+
+    numbers: str
+    zones: str
+    dates: str
+
+    @classmethod
+    def of(cls, slots: Sequence[Slot], after_slot: int) -> _Arrays:
+        # Slots before the checkpoint's are behind us; its own may have users left.
+        left = list(enumerate(slots, start=1))[max(0, after_slot - 1) :]
+        # No quoting: the names are those of the IANA database, letters, digits and "/+-_".
+        columns = (
+            (str(n) for n, _ in left),
+            (slot.time_zone for _, slot in left),
+            (slot.last_active.isoformat() for _, slot in left),
+        )
+        return cls(*("{" + ",".join(column) + "}" for column in columns))
+
+
 class Scan:
     """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed."""
 
@@ -76,10 +97,16 @@ class Scan:
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
         """Scan these shards from their checkpoints on. Idempotent: a finished scan reads only its checkpoints."""
+        slots = await checkpoints.record_run(self._connection, plan)
         found = await checkpoints.load(self._connection, plan.run_id, list(shards))
+        whole = _Arrays.of(slots, 0)
         for shard, checkpoint in found.items():
             while not checkpoint.done:
-                await self._page(plan, shard, checkpoint)
+                arrays = _Arrays.of(slots, checkpoint.after_slot) if checkpoint.after_slot else whole
+                rows = await self._read(arrays, shard, checkpoint)
+                await self._page(slots, rows, checkpoint)
+                await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
+                self._on_page(len(rows))
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
             for (_, answer), n in checkpoint.counts.items():
@@ -88,14 +115,13 @@ class Scan:
         pages = sum(checkpoint.pages for checkpoint in found.values())
         return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
 
-    async def _page(self, plan: Plan, shard: int, checkpoint: Checkpoint) -> None:
-        """One page: read, claim, write, and only when Kafka has acknowledged it move the checkpoint."""
-        rows = await self._read(plan.slots, shard, checkpoint)
+    async def _page(self, slots: Sequence[Slot], rows: Sequence[_Row], checkpoint: Checkpoint) -> None:
+        """Claim a page and write it; only when Kafka has acknowledged it, move the checkpoint."""
         if rows:
             candidates: list[Send] = []
             denied: list[Denial] = []
             for row in rows:
-                send = _send(row, plan.slots[row.slot - 1], self._quiet)
+                send = _send(row, slots[row.slot - 1], self._quiet)
                 if row.opted_out >> COMEBACK.code & 1:
                     denied.append(Denial(send, "opted_out"))
                 elif not send.targets:
@@ -109,19 +135,15 @@ class Scan:
             checkpoint.pages += 1
             checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
         checkpoint.done = len(rows) < self._settings.page_size
-        await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
-        self._on_page(len(rows))
 
-    async def _read(self, slots: Sequence[Slot], shard: int, checkpoint: Checkpoint) -> list[_Row]:
-        # Slots before the checkpoint's are behind us; its own has users left.
-        left = list(enumerate(slots, start=1))[max(0, checkpoint.after_slot - 1) :]
+    async def _read(self, arrays: _Arrays, shard: int, checkpoint: Checkpoint) -> list[_Row]:
         cursor = await self._connection.execute(
             self._query,
             {
                 "shard": shard,
-                "numbers": [n for n, _ in left],
-                "zones": [slot.time_zone for _, slot in left],
-                "dates": [slot.last_active for _, slot in left],
+                "numbers": arrays.numbers,
+                "zones": arrays.zones,
+                "dates": arrays.dates,
                 "after_slot": checkpoint.after_slot,
                 "after_id": checkpoint.after_id,
                 "limit": self._settings.page_size,

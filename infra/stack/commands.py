@@ -63,8 +63,13 @@ def up(
 
 
 def down(as_json: Json = False) -> None:
-    """End the local stack's servers and keep their data."""
+    """End the local stack's servers, Airflow's first, and keep their data."""
+    from infra.airflow.services import Airflow
+    from shared.settings import load_settings
+
     stack = _stack()
+    if Airflow(load_settings()).down() and not as_json:
+        typer.echo("Ended Airflow.")
     try:
         ended = stack.down()
     except StackError as error:

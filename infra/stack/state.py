@@ -58,7 +58,7 @@ class StateStore:
     def prepare(self) -> None:
         """Make STATE_DIR; others may pass through it (PostgreSQL's user must, under root) but not list it."""
         if not self.state_dir.exists():
-            self.state_dir.mkdir(parents=True)
+            self.state_dir.mkdir(parents=True, exist_ok=True)
             self.state_dir.chmod(0o711)
         (self.state_dir / "logs").mkdir(exist_ok=True)
 

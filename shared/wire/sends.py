@@ -14,6 +14,10 @@ from shared.identity import send_id as make_send_id
 from shared.policy.kinds import KindName, Path
 
 UserIdField = Annotated[int, msgspec.Meta(ge=1, le=MAX_USER_ID)]
+Instant = Annotated[float, msgspec.Meta(ge=0, le=4_102_444_800)]
+"""Unix seconds, at most 2100: a calendar holds it on every machine."""
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
+"""PostgreSQL's text has no NUL."""
 Platform = Literal["ios", "android"]
 
 MAX_SENDS = 500
@@ -34,8 +38,8 @@ class Send(msgspec.Struct, frozen=True, array_like=True):
     user_id: UserIdField
     kind: KindName
     local_date: date
-    due_at: float
-    expires_at: float
+    due_at: Instant
+    expires_at: Instant
     time_zone: str
     locale: str
     streak: int
@@ -73,11 +77,16 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     kind: KindName
     local_date: date
     result: Result
-    reason: str
-    due_at: float
-    decided_at: float
+    reason: Text
+    due_at: Instant
+    decided_at: Instant
     latency: float = 0.0
-    provider: str = ""
+    provider: Text = ""
+
+    def __post_init__(self) -> None:
+        # Every date gets a partition of the ledger, and the last one of the calendar has no next.
+        if not 2000 <= self.local_date.year < 2100:
+            raise ValueError(f"local date {self.local_date} is not of this century")
 
 
 class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
@@ -87,10 +96,10 @@ class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
     """
 
     user_id: UserIdField
-    device_id: str
-    token: str
-    reason: str
-    at: float
+    device_id: Text
+    token: Text
+    reason: Text
+    at: Instant
 
 
 class OutcomeBatch(msgspec.Struct, frozen=True):

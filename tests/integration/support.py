@@ -15,10 +15,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.clock import utc
 from shared.gate import connect_redis
-from shared.identity import shard_of
+from shared.identity import SHARDS, shard_of
 from shared.settings import Settings
 from shared.topics import Topics
-from shared.wire.sends import Outcome, Send, SendBatch, decode_outcomes, decode_sends
+from shared.wire.sends import Outcome, Result, Send, SendBatch, decode_outcomes, decode_sends
+from stream.due.index import DUE_KINDS, Due
 from stream.runtime import Runtime
 from tests.conftest import NOON
 
@@ -52,7 +53,7 @@ def token_of(user: int) -> str:
 def sql(settings: Settings, query: str, *values: object) -> list[tuple[Any, ...]]:
     """Run one statement; its rows, if it has any."""
     with psycopg.connect(settings.require_postgres(), autocommit=True) as connection:
-        cursor = connection.execute(query, values or None)  # type: ignore[arg-type]  # literals of the tests
+        cursor = connection.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -125,6 +126,18 @@ async def outcomes_in(settings: Settings) -> list[Outcome]:
     return [outcome for record in records for outcome in decode_outcomes(record.value).outcomes]
 
 
+async def scheduled(runtime: Runtime) -> list[Due]:
+    """Everything that is in the due index."""
+    return [due for kind in DUE_KINDS for due in await runtime.due.due(kind, range(SHARDS), 1e12, 1000)]
+
+
+async def denials(settings: Settings) -> dict[tuple[int, str], str]:
+    """(user, kind) -> reason; there is no other outcome."""
+    found = await outcomes_in(settings)
+    assert {outcome.result for outcome in found} <= {Result.denied}
+    return {(outcome.user_id, outcome.kind): outcome.reason for outcome in found}
+
+
 def tables(settings: Settings) -> dict[str, list[str]]:
     """Every row of every table, to compare a state with another."""
     names = ("users", "devices", "ledger", "scan_runs", "scan_checkpoints")
@@ -140,7 +153,7 @@ async def redis_state(settings: Settings) -> dict[bytes, Any]:
             if await redis.type(name) == b"zset":
                 state[name] = sorted(await redis.zrange(name, 0, -1, withscores=True))
             else:
-                state[name] = dict(await redis.hgetall(name))  # type: ignore[misc]  # the client is asynchronous
+                state[name] = dict(await redis.hgetall(name))
         return state
     finally:
         await redis.aclose()

@@ -138,7 +138,7 @@ def explain(settings: Settings, mode: str, zones: int, after: tuple[int, int]) -
     values = [list(range(1, len(slots) + 1)), [zone for zone, _ in slots], [day for _, day in slots], 77, *after, 1000]
     with psycopg.connect(settings.require_postgres()) as connection:
         connection.execute(names.SQL("SET plan_cache_mode = {}").format(names.Literal(mode)))
-        connection.execute(f"PREPARE page (int[], text[], date[], int, int, bigint, int) AS {prepared}")  # type: ignore[arg-type]
+        connection.execute(f"PREPARE page (int[], text[], date[], int, int, bigint, int) AS {prepared}")
         literals = names.SQL(", ").join(names.Literal(value) for value in values)
         row = connection.execute(names.SQL("EXPLAIN (FORMAT JSON) EXECUTE page ({})").format(literals)).fetchone()
     assert row is not None

@@ -58,13 +58,17 @@ def live(settings: Settings) -> list[tuple[Any, ...]]:
 async def test_an_unknown_user_is_inserted_with_defaults(settings: Settings, deliver: Deliver) -> None:
     await deliver(event("app_opened", USER, NOON))
     (row,) = sql(
-        settings, "SELECT id, time_zone, locale, last_event_at, last_active_date, last_practice_at, streak, opted_out FROM users"
+        settings,
+        "SELECT id, time_zone, locale, last_event_at, last_active_date, last_practice_at, streak, opted_out FROM users",
     )
     assert row == (USER, "UTC", "en", utc(NOON), TODAY, None, 0, 0)
 
 
 async def test_the_local_date_is_the_one_where_the_user_is(settings: Settings, deliver: Deliver) -> None:
-    await deliver(lesson(NOON - 2 * HOUR, time_zone="Pacific/Kiritimati"), lesson(NOON - 2 * HOUR, OTHER, time_zone="Pacific/Pago_Pago"))
+    await deliver(
+        lesson(NOON - 2 * HOUR, time_zone="Pacific/Kiritimati"),
+        lesson(NOON - 2 * HOUR, OTHER, time_zone="Pacific/Pago_Pago"),
+    )
     days = sql(settings, "SELECT last_active_date - last_practice_date, last_active_date FROM users ORDER BY id")
     assert [day for _, day in days] == [TODAY.replace(day=22), YESTERDAY]
     assert {difference for difference, _ in days} == {0}
@@ -211,7 +215,8 @@ async def test_a_deleted_user_goes_with_all_devices_and_may_come_back(settings: 
 async def test_a_batch_that_comes_again_changes_nothing(settings: Settings, deliver: Deliver) -> None:
     await deliver(lesson(NOON - DAY), device(NOON - DAY, OTHER), lesson(NOON, 9))
     batch = [
-        lesson(NOON - HOUR, time_zone="Asia/Tokyo"), lesson(NOON), device(NOON), device(NOON, name="tablet", token="ef" * 32),
+        lesson(NOON - HOUR, time_zone="Asia/Tokyo"), lesson(NOON), device(NOON),
+        device(NOON, name="tablet", token="ef" * 32),
         event("device_removed", USER, NOON + 1, device_id="tablet"), event("app_opened", OTHER, NOON, locale="es"),
         event("preferences_changed", OTHER, NOON, opted_out=["practice"]), event("user_deleted", 9, NOON),
     ]  # fmt: skip

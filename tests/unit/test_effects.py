@@ -11,7 +11,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.clock import utc
-from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
 from shared.wire.events import (
     ActivityEvent,
@@ -26,11 +25,10 @@ from shared.wire.events import (
 from stream.due.index import Practised, Started
 from stream.effects import Effects, effects_of
 
-NOW = 1_795_262_400.0
-"""2026-11-21 12:00 UTC."""
+NOW = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 QUIET = QuietHours(22, 8)
 ZONES = {1: "Asia/Tokyo", 2: "America/New_York", 3: "Europe/London"}
-many = hypothesis_settings(deadline=None, max_examples=250)
+many = hypothesis_settings(deadline=None, max_examples=120)
 
 
 class World:
@@ -207,8 +205,8 @@ def test_a_practice_is_marked_on_the_date_where_the_user_was() -> None:
 
 
 def test_every_practised_date_of_a_batch_is_marked() -> None:
-    effects = one([completed(3, NOW - 86_400), completed(3, NOW), completed(3, NOW - 60)])
-    assert effects.marks(NOW) == [(3, date(2026, 11, 20)), (3, date(2026, 11, 21))]
+    marks = one([completed(3, NOW - 86_400), completed(3, NOW), completed(3, NOW - 60)]).marks(NOW)
+    assert marks == [(3, date(2026, 11, 20)), (3, date(2026, 11, 21))]
 
 
 def test_practice_of_long_ago_is_not_marked() -> None:
@@ -224,7 +222,6 @@ def test_a_known_zone_comes_before_the_default() -> None:
     effects = effects_of([completed(1, NOW), completed(9, NOW)], ZONES, "Pacific/Apia")
     assert effects.users[1].time_zone == "Asia/Tokyo"
     assert effects.users[9].time_zone == "Pacific/Apia"
-    assert (9, local_date(NOW, "Pacific/Apia")) in effects.marks(NOW)
     assert not effects.users[9].zone_given
 
 

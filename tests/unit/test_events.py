@@ -218,7 +218,7 @@ def test_a_message_may_be_as_long_as_the_limit_and_no_longer() -> None:
     assert reason(longest + b" ") == "too_large"
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=300))
 def test_no_bytes_do_more_than_be_refused(raw: bytes) -> None:
     check(raw)
@@ -231,7 +231,7 @@ json_values = st.recursive(
 )
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(EXAMPLES)), st.data())
 def test_no_value_in_a_field_does_more_than_be_refused(kind: str, data: st.DataObject) -> None:
     fields = {"type": kind, **COMMON, **EXAMPLES[kind]}
@@ -239,7 +239,7 @@ def test_no_value_in_a_field_does_more_than_be_refused(kind: str, data: st.DataO
     check(json.dumps(fields | {field: data.draw(json_values)}).encode())
 
 
-@hypothesis_settings(deadline=None, max_examples=300)
+@hypothesis_settings(deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(EXAMPLES)), st.data())
 def test_no_damage_on_the_way_does_more_than_be_refused(kind: str, data: st.DataObject) -> None:
     raw = bytearray(message(kind, **EXAMPLES[kind]))

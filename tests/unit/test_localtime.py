@@ -15,7 +15,7 @@ from shared.policy.localtime import UnknownTimeZoneError, instant_of, known_zone
 
 zones = st.sampled_from(sorted(known_zones()))
 instants = st.floats(0, 4_102_444_800, allow_nan=False)  # 1970 to 2099
-many = hypothesis_settings(deadline=None, max_examples=400)
+many = hypothesis_settings(deadline=None, max_examples=200)
 
 
 def at(*parts: int) -> float:

@@ -147,7 +147,7 @@ def test_the_ladder_is_written_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_do_not_change_once_read() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings().send_hour = 3
+        load_settings().send_hour = 3  # type: ignore[misc]
 
 
 def test_every_setting_but_the_plain_ones_says_what_it_is() -> None:

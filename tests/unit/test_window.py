@@ -33,7 +33,7 @@ instants = st.integers(START, END)
 kinds = st.sampled_from(list(KINDS.values()))
 # At least two open hours: a day may skip one.
 quiets = st.builds(QuietHours, st.integers(0, 23), st.integers(0, 23)).filter(lambda q: (q.start - q.end) % 24 != 1)
-many = hypothesis_settings(deadline=None, max_examples=300)
+many = hypothesis_settings(deadline=None, max_examples=120)
 
 
 def moments(start: float, end: float) -> list[float]:

@@ -1,0 +1,256 @@
+"""Firing what is due, against real stores: every candidate ends in one place, whatever crashes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from shared.clock import FileClock, utc
+from shared.gate import GateUnavailableError, SendKey
+from shared.identity import SHARDS, shard_of
+from shared.policy.kinds import PRACTICE, STREAK_SAVER, Path
+from shared.settings import Settings
+from shared.wire.sends import Result, Send, Target
+from stream.due import fire
+from stream.due.fire import Firing, owned_shards
+from stream.due.index import Due, Practised, Started
+from stream.runtime import Runtime
+from tests.conftest import NOON
+from tests.integration.support import (
+    DAY,
+    HOUR,
+    TODAY,
+    add_users,
+    batches_in,
+    denials,
+    outcomes_in,
+    practised_at,
+    running,
+    scheduled,
+    sends_in,
+    sql,
+    token_of,
+    users_of_shard,
+)
+
+ALL = range(SHARDS)
+USER = 4_242
+DUE = NOON - 60
+
+
+@pytest.fixture
+async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    async with running(settings) as runtime:
+        yield runtime
+
+
+def user(number: int = USER, **columns: object) -> dict[str, object]:
+    """Somebody in Lisbon who practised yesterday."""
+    return {"id": number, **practised_at(NOON - DAY), **columns}
+
+
+async def schedule(runtime: Runtime, *users: int, due: float = DUE) -> None:
+    await runtime.due.update([Practised(number, due, None, 0.0) for number in users or (USER,)], [])
+
+
+async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(settings, user(locale="pt-PT", streak=12))
+    insert = "INSERT INTO devices (user_id, device_id, platform, token, retired_at) VALUES (%s, %s, 'android', %s, %s)"
+    sql(settings, insert, USER, "tablet", "another-token", None)
+    sql(settings, insert, USER, "sold", "a-retired-token", utc(NOON - HOUR))
+    await schedule(runtime)
+    assert await Firing(runtime).fire(ALL) == 1
+    (batch,) = await batches_in(settings, runtime.topics.urgent)
+    assert (batch.path, batch.planned_at) == (Path.stream, NOON)
+    assert batch.sends == (
+        Send(
+            user_id=USER, kind="practice", local_date=TODAY, due_at=DUE, expires_at=DUE + 4 * HOUR,
+            time_zone="Europe/Lisbon", locale="pt-PT", streak=12, silent_days=1,
+            targets=(Target("phone", "ios", token_of(USER)), Target("tablet", "android", "another-token")),
+        ),
+    )  # fmt: skip
+    assert await outcomes_in(settings) == []
+    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 1}
+
+
+async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(
+        settings, user(1, opted_out=0b0001), user(2, time_zone="Pacific/Auckland"), user(3), user(4)
+    )  # It is 01:00 in Auckland.
+    add_users(settings, user(5), devices=False)
+    await runtime.gate.practised([(3, TODAY)])
+    await runtime.gate.claim(Path.stream, [SendKey(4, "abandoned_lesson", TODAY)])
+    await runtime.gate.claim(Path.batch, [SendKey(4, "comeback", TODAY)])
+    await schedule(runtime, *range(1, 6))
+    assert await Firing(runtime).fire(ALL) == 5
+    reasons = ["opted_out", "quiet_hours", "practised", "daily_cap", "no_device"]
+    assert await denials(settings) == {(n, "practice"): reason for n, reason in enumerate(reasons, start=1)}
+    assert await sends_in(settings, runtime.topics.urgent) == []
+    assert await scheduled(runtime) == []
+
+
+async def test_an_opt_out_of_one_kind_leaves_the_others(settings: Settings, runtime: Runtime) -> None:
+    add_users(settings, user(opted_out=0b1110))
+    await schedule(runtime)
+    await runtime.due.update([], [Started(USER, DUE)])
+    await Firing(runtime).fire(ALL)
+    assert [send.kind for send in await sends_in(settings, runtime.topics.urgent)] == ["practice"]
+    assert await denials(settings) == {(USER, "abandoned_lesson"): "opted_out"}
+
+
+async def test_a_streak_is_saved_at_22_local_only_where_one_is_at_stake(
+    settings: Settings, runtime: Runtime, clock: FileClock
+) -> None:
+    add_users(settings, user(1), user(2, streak=0), {"id": 3, **practised_at(NOON - 2 * DAY)}, user(4))
+    await runtime.gate.practised([(4, TODAY)])
+    evening = NOON + 10 * HOUR
+    await runtime.due.update([Practised(n, None, evening, 0.0) for n in range(1, 5)], [])
+    clock.set(evening - 1)
+    assert await Firing(runtime).fire(ALL) == 0
+    clock.set(evening)
+    assert await Firing(runtime).fire(ALL) == 4
+    (send,) = await sends_in(settings, runtime.topics.urgent)
+    assert (send.user_id, send.kind, send.expires_at) == (1, "streak_saver", evening + 2 * HOUR)
+    reasons = {2: "no_streak", 3: "no_streak", 4: "practised"}
+    assert await denials(settings) == {(n, "streak_saver"): reason for n, reason in reasons.items()}
+
+
+async def test_what_is_past_its_window_is_reported_as_expired_and_not_sent(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(settings, user(1), user(2))
+    await schedule(runtime, 1, due=NOON - 4 * HOUR)  # Expires this very moment.
+    await schedule(runtime, 2, due=NOON - 4 * HOUR + 1)
+    await Firing(runtime).fire(ALL)
+    (outcome,) = await outcomes_in(settings)
+    assert (outcome.user_id, outcome.result, outcome.reason, outcome.decided_at) == (1, Result.expired, "expired", NOON)
+    assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [2]
+    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 2}
+    assert await scheduled(runtime) == []
+
+
+@pytest.mark.parametrize("gone", ["deleted", "with an impossible time zone"])
+async def test_who_cannot_be_reminded_leaves_the_index_silently_and_holds_up_nobody(
+    settings: Settings, runtime: Runtime, gone: str
+) -> None:
+    add_users(settings, user(2), *([] if gone == "deleted" else [user(1, time_zone="Mars/Olympus_Mons")]))
+    await schedule(runtime, 1, 2)
+    await Firing(runtime).fire(ALL)
+    assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [2]
+    assert await outcomes_in(settings) == []
+    assert await scheduled(runtime) == []
+
+
+async def test_a_worker_fires_only_its_own_shards(settings: Settings, runtime: Runtime) -> None:
+    parts = [owned_shards({n}, 4) for n in range(4)]
+    assert sorted(shard for part in parts for shard in part) == list(ALL)
+    add_users(settings, *(user(n) for n in range(1, 41)))
+    await schedule(runtime, *range(1, 41))
+    await Firing(runtime).fire(parts[1])
+    fired = {send.user_id for send in await sends_in(settings, runtime.topics.urgent)}
+    assert fired == {n for n in range(1, 41) if shard_of(n) % 4 == 1}
+    assert {due.user_id for due in await scheduled(runtime)} == set(range(1, 41)) - fired
+
+
+async def test_a_crowd_in_one_shard_is_fired_in_rounds_and_in_messages_of_bounded_size(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fire, "_PER_SHARD", 5)
+    monkeypatch.setattr(fire, "LOOKUP", 4)
+    crowd = users_of_shard(3, 13) + users_of_shard(4, 2)
+    async with running(settings.model_copy(update={"send_batch": 2})) as runtime:
+        add_users(settings, *(user(n) for n in crowd))
+        await schedule(runtime, *crowd)
+        assert await Firing(runtime).fire(ALL) == len(crowd)
+        batches = await batches_in(settings, runtime.topics.urgent)
+    assert max(len(batch.sends) for batch in batches) == 2
+    assert Counter(send.user_id for batch in batches for send in batch.sends) == Counter(crowd)
+
+
+async def test_a_crash_before_the_removal_repeats_the_same_sends_and_counts_them_once(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_users(settings, user(1), user(2), user(3, opted_out=1))
+    await schedule(runtime, 1, 2, 3)
+    with monkeypatch.context() as patch:
+
+        async def crash(kind: Any, fired: Sequence[Due]) -> None:
+            raise RuntimeError("the machine is gone")
+
+        patch.setattr(runtime.due, "remove", crash)
+        with pytest.raises(RuntimeError, match="gone"):
+            await Firing(runtime).fire(ALL)
+    assert len(await scheduled(runtime)) == 3
+    assert await Firing(runtime).fire(ALL) == 3
+    first, again = await batches_in(settings, runtime.topics.urgent)
+    assert {send.send_id for send in first.sends} == {send.send_id for send in again.sends}
+    assert {send.user_id for send in first.sends} == {1, 2}
+    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 2}
+    assert await scheduled(runtime) == []
+
+
+async def test_what_a_provider_has_accepted_is_not_sent_again_after_a_crash(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(settings, user())
+    await schedule(runtime)
+    await Firing(runtime).fire(ALL)
+    await runtime.gate.settle(Path.stream, [SendKey(USER, "practice", TODAY)])
+    await schedule(runtime)
+    assert await Firing(runtime).fire(ALL) == 1
+    assert len(await sends_in(settings, runtime.topics.urgent)) == 1
+    assert await outcomes_in(settings) == []
+    assert await scheduled(runtime) == []
+
+
+async def test_a_lesson_completed_while_its_user_is_fired_keeps_the_new_time(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_users(settings, user())
+    await schedule(runtime)
+    write = runtime.producer.write
+
+    async def practise_meanwhile(records: Any) -> None:
+        await write(records)
+        await schedule(runtime, due=NOON + DAY)
+
+    monkeypatch.setattr(runtime.producer, "write", practise_meanwhile)
+    assert await Firing(runtime).fire(ALL) == 1
+    assert await scheduled(runtime) == [(USER, NOON + DAY)]
+
+
+async def test_nothing_is_sent_while_the_gate_is_silent_and_all_of_it_when_it_is_back(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_users(settings, user())
+    await schedule(runtime)
+    claim = runtime.gate.claim
+    before: list[list[Send]] = []
+
+    async def silent_once(path: Path, keys: Sequence[SendKey]) -> Any:
+        if not before:
+            before.append(await sends_in(settings, runtime.topics.urgent))
+            raise GateUnavailableError
+        return await claim(path, keys)
+
+    monkeypatch.setattr(runtime.gate, "claim", silent_once)
+    assert await Firing(runtime).fire(ALL) == 1
+    assert before == [[]]
+    assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [USER]
+
+
+async def test_kinds_that_are_due_at_once_stop_at_the_daily_cap_the_most_pressing_first(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(settings, user())
+    await runtime.due.update([Practised(USER, DUE, DUE, 0.0)], [Started(USER, DUE)])
+    await Firing(runtime).fire(ALL)
+    assert {send.kind for send in await sends_in(settings, runtime.topics.urgent)} == {PRACTICE.name, STREAK_SAVER.name}
+    assert await denials(settings) == {(USER, "abandoned_lesson"): "daily_cap"}

@@ -1,0 +1,189 @@
+"""Outcomes into PostgreSQL: once each, on their day's partition, whatever is redelivered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.clock import utc
+from shared.policy.kinds import Path
+from shared.settings import Settings
+from shared.wire.dead_letters import decode_dead_letter
+from shared.wire.sends import Outcome, OutcomeBatch, Result, RetiredToken, encode
+from stream.ledger import Ledger, handle_outcomes
+from stream.runtime import Runtime
+from tests.conftest import NOON
+from tests.integration.support import DAY, TODAY, add_users, message, read, running, sql, tables, token_of
+
+USER = 4_242
+Deliver = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    async with running(settings) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def deliver(runtime: Runtime) -> Deliver:
+    """Hands one batch of messages to the ledger's agent: batches of outcomes, or raw bytes."""
+    ledger = Ledger(runtime.pool)
+
+    async def deliver(*batches: OutcomeBatch | bytes) -> None:
+        raw = [batch if isinstance(batch, bytes) else encode(batch) for batch in batches]
+        topic = runtime.topics.outcomes
+        await handle_outcomes(runtime, ledger, [message(value, topic, 1, n) for n, value in enumerate(raw)])
+
+    return deliver
+
+
+def outcome(result: Result, user: int = USER, day: date = TODAY, reason: str = "") -> Outcome:
+    return Outcome(user, "practice", day, result, reason or result.name, NOON - 60.5, NOON, 0.25, "apns")
+
+
+def stream(*outcomes: Outcome, retired: tuple[RetiredToken, ...] = ()) -> OutcomeBatch:
+    return OutcomeBatch(Path.stream, outcomes, retired)
+
+
+def results(settings: Settings) -> list[tuple[Any, ...]]:
+    rows = sql(settings, "SELECT user_id, path, result, reason FROM ledger ORDER BY 1, 2")
+    return [(user, Path(path).name, Result(result).name, reason) for user, path, result, reason in rows]
+
+
+async def test_an_outcome_is_one_row_with_everything_it_said(settings: Settings, deliver: Deliver) -> None:
+    await deliver(stream(outcome(Result.delivered)))
+    assert sql(settings, "SELECT * FROM ledger") == [
+        (TODAY, USER, 0, 1, 1, "delivered", "apns", utc(NOON - 60.5), utc(NOON), 0.25)
+    ]
+
+
+async def test_messages_that_come_again_change_nothing(settings: Settings, deliver: Deliver) -> None:
+    add_users(settings, {"id": USER})
+    retired = RetiredToken(USER, "phone", token_of(USER), "unregistered", NOON)
+    batches = [
+        stream(outcome(Result.delivered), outcome(Result.denied, 2), retired=(retired,)),
+        OutcomeBatch(Path.batch, (outcome(Result.failed), outcome(Result.expired, 3))),
+    ]
+    await deliver(*batches)
+    before = tables(settings)
+    assert len(before["ledger"]) == 4
+    for again in (batches, batches[1:], [*batches, *batches]):
+        await deliver(*again)
+        assert tables(settings) == before
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["in two batches", "in one batch"])
+@pytest.mark.parametrize(
+    ("first", "then", "stays"),
+    [
+        (Result.denied, Result.delivered, Result.delivered),
+        (Result.delivered, Result.denied, Result.delivered),
+        (Result.denied, Result.expired, Result.expired),
+        (Result.delivered, Result.failed, Result.delivered),
+        (Result.dropped, Result.delivered, Result.dropped),
+    ],
+)
+async def test_the_first_outcome_stays_but_a_denial_gives_way(
+    settings: Settings, deliver: Deliver, first: Result, then: Result, stays: Result, together: bool
+) -> None:
+    batches = [stream(outcome(first)), stream(outcome(then))]
+    for part in [batches] if together else [[batch] for batch in batches]:
+        await deliver(*part)
+    assert results(settings) == [(USER, "stream", stays.name, stays.name)]
+
+
+async def test_of_two_denials_the_first_reason_stays(settings: Settings, deliver: Deliver) -> None:
+    await deliver(
+        stream(outcome(Result.denied, reason="no_device")), stream(outcome(Result.denied, reason="practised"))
+    )
+    await deliver(stream(outcome(Result.denied, reason="daily_cap")))
+    assert results(settings) == [(USER, "stream", "denied", "no_device")]
+
+
+async def test_the_paths_answer_for_themselves(settings: Settings, deliver: Deliver) -> None:
+    denied = OutcomeBatch(Path.batch, (outcome(Result.denied, reason="other_path"),))
+    await deliver(stream(outcome(Result.delivered)), denied)
+    assert results(settings) == [(USER, "stream", "delivered", "delivered"), (USER, "batch", "denied", "other_path")]
+
+
+async def test_every_local_date_has_a_partition_of_its_own(settings: Settings, deliver: Deliver) -> None:
+    days = [date(2032, 2, 28), date(2032, 2, 29), date(2032, 12, 31)]
+    for day in days:
+        sql(settings, f"DROP TABLE IF EXISTS ledger_{day:%Y%m%d}")
+    await deliver(stream(*(outcome(Result.delivered, day=day) for day in days)))
+    found = sql(settings, "SELECT tableoid::regclass::text, local_date FROM ledger ORDER BY local_date")
+    assert found == [(f"ledger_{day:%Y%m%d}", day) for day in days]
+
+
+@pytest.mark.parametrize(("registered", "lives"), [(-1.0, False), (0.0, False), (1.0, True)])
+async def test_a_token_is_retired_only_where_it_was_registered_before_the_providers_timestamp(
+    settings: Settings, deliver: Deliver, registered: float, lives: bool
+) -> None:
+    add_users(settings, {"id": USER})
+    sql(settings, "UPDATE devices SET registered_at = %s", utc(NOON + registered))
+    await deliver(stream(retired=(RetiredToken(USER, "phone", token_of(USER), "unregistered", NOON),)))
+    expected = (None, None) if lives else (utc(NOON), "unregistered")
+    assert sql(settings, "SELECT retired_at, retired_reason FROM devices") == [expected]
+
+
+async def test_only_the_device_that_has_the_token_is_retired(settings: Settings, deliver: Deliver) -> None:
+    add_users(settings, {"id": USER}, {"id": 2})
+    await deliver(
+        stream(
+            retired=(
+                RetiredToken(USER, "phone", "a-token-from-before", "unregistered", NOON),
+                RetiredToken(2, "tablet", token_of(2), "unregistered", NOON),
+            )
+        )
+    )
+    assert sql(settings, "SELECT count(*) FROM devices WHERE retired_at IS NULL") == [(2,)]
+
+
+async def test_the_first_retirement_of_a_device_stays(settings: Settings, deliver: Deliver) -> None:
+    add_users(settings, {"id": USER})
+    for at, reason in ((NOON, "unregistered"), (NOON + DAY, "bad_device_token")):
+        await deliver(stream(retired=(RetiredToken(USER, "phone", token_of(USER), reason, at),)))
+    assert sql(settings, "SELECT retired_at, retired_reason FROM devices") == [(utc(NOON), "unregistered")]
+
+
+async def test_malformed_messages_are_dead_lettered_and_the_good_ones_between_them_written(
+    settings: Settings, runtime: Runtime, deliver: Deliver
+) -> None:
+    unknown = msgspec.json.encode({"path": 3, "outcomes": []})
+    strange = encode(stream(outcome(Result.delivered))).replace(b'"practice"', b'"juggling"')
+    bad = [b"{", b"", b"\xff", unknown, strange]
+    await deliver(*bad[:2], stream(outcome(Result.delivered)), *bad[2:])
+    letters = [decode_dead_letter(record.value) for record in await read(settings, runtime.topics.dead_letters)]
+    assert sorted((letter.offset, letter.value) for letter in letters) == list(zip((0, 1, 3, 4, 5), bad, strict=True))
+    assert {(letter.reason, letter.topic, letter.partition) for letter in letters} == {
+        ("invalid", runtime.topics.outcomes, 1)
+    }
+    assert results(settings) == [(USER, "stream", "delivered", "delivered")]
+
+
+HOSTILE = {
+    "a time beyond the calendar": (b"1795262400.0", b"1e300"),
+    "a time before it": (b"1795262339.5", b"-1e300"),
+    "the last date there is": (b"2026-11-21", b"9999-12-31"),
+    "a date nobody will audit": (b"2026-11-21", b"0001-01-01"),
+    "a reason that PostgreSQL cannot hold": (b'"delivered"', rb'"\u0000"'),
+    "a provider that PostgreSQL cannot hold": (b'"apns"', rb'"\u0000"'),
+    "a token that PostgreSQL cannot hold": (b'"token"', rb'"\u0000"'),
+}
+
+
+@pytest.mark.parametrize(("honest", "hostile"), HOSTILE.values(), ids=HOSTILE)
+async def test_what_cannot_be_written_is_dead_lettered_and_stops_nothing(
+    settings: Settings, runtime: Runtime, deliver: Deliver, honest: bytes, hostile: bytes
+) -> None:
+    retired = RetiredToken(USER, "phone", "token", "unregistered", NOON)
+    written = encode(stream(outcome(Result.delivered), retired=(retired,)))
+    assert honest in written
+    await deliver(written.replace(honest, hostile), stream(outcome(Result.delivered, 7)))
+    assert results(settings) == [(7, "stream", "delivered", "delivered")]
+    assert len(await read(settings, runtime.topics.dead_letters)) == 1
