@@ -36,7 +36,7 @@ format: setup ## Rewrite the code in the project's style
 	@$(RUN) ruff check --fix . ; $(RUN) ruff format .
 
 bench: setup ## Measure (ARGS="gate --json gate.json")
-	@$(RUN) surnia bench $(ARGS)
+	@$(RUN) surnia bench $(or $(ARGS),gate)
 
 up: setup ## Start the local stack: PostgreSQL, Valkey, Kafka
 	@$(RUN) surnia up $(ARGS)

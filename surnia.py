@@ -23,6 +23,7 @@ _PARTS = (
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
+    "infra.bench.commands",
 )
 
 

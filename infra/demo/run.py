@@ -34,7 +34,10 @@ def run(console: Console, *, users: int, hours: int, folder: Path, start: float,
     with console.status("setting up") as status:
 
         def say(what: str) -> None:
-            status.update(f"{what} ({time.monotonic() - began:.0f} s)")
+            said = f"{what} ({time.monotonic() - began:.0f} s)"
+            status.update(said)
+            if not console.is_terminal:
+                console.print(said, highlight=False)
 
         population = Population(users, seed, start, load_settings())
         day = Day(state_dir / "events", start, hours, STEP_SECONDS, seed)

@@ -59,7 +59,7 @@ async def schedule(runtime: Runtime, *users: int, due: float = DUE) -> None:
 async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs(
     settings: Settings, runtime: Runtime
 ) -> None:
-    add_users(settings, user(locale="pt-PT", streak=12))
+    add_users(settings, user(locale="pt-PT", streak=12, opted_out=0b1110))
     insert = "INSERT INTO devices (user_id, device_id, platform, token, retired_at) VALUES (%s, %s, 'android', %s, %s)"
     sql(settings, insert, USER, "tablet", "another-token", None)
     sql(settings, insert, USER, "sold", "a-retired-token", utc(NOON - HOUR))
@@ -81,9 +81,8 @@ async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs
 async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
     settings: Settings, runtime: Runtime
 ) -> None:
-    add_users(
-        settings, user(1, opted_out=0b0001), user(2, time_zone="Pacific/Auckland"), user(3), user(4)
-    )  # It is 01:00 in Auckland.
+    # It is 01:00 in Auckland.
+    add_users(settings, user(1, opted_out=0b0001), user(2, time_zone="Pacific/Auckland"), user(3), user(4))
     add_users(settings, user(5), devices=False)
     await runtime.gate.practised([(3, TODAY)])
     await runtime.gate.claim(Path.stream, [SendKey(4, "abandoned_lesson", TODAY)])
@@ -94,15 +93,6 @@ async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
     assert await denials(settings) == {(n, "practice"): reason for n, reason in enumerate(reasons, start=1)}
     assert await sends_in(settings, runtime.topics.urgent) == []
     assert await scheduled(runtime) == []
-
-
-async def test_an_opt_out_of_one_kind_leaves_the_others(settings: Settings, runtime: Runtime) -> None:
-    add_users(settings, user(opted_out=0b1110))
-    await schedule(runtime)
-    await runtime.due.update([], [Started(USER, DUE)])
-    await Firing(runtime).fire(ALL)
-    assert [send.kind for send in await sends_in(settings, runtime.topics.urgent)] == ["practice"]
-    assert await denials(settings) == {(USER, "abandoned_lesson"): "opted_out"}
 
 
 async def test_a_streak_is_saved_at_22_local_only_where_one_is_at_stake(

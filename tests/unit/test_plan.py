@@ -62,11 +62,11 @@ def owed(start: datetime, end: datetime, send_hour: int) -> set[tuple[str, date]
     ],
     ids=str,
 )
-def test_two_days_of_hours_plan_every_zone_and_date_once(first: date, send_hour: int) -> None:
+def test_hours_around_a_change_plan_every_zone_and_date_once(first: date, send_hour: int) -> None:
     start = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    found = planned(start, [HOUR] * 48, send_hour)
+    found = planned(start, [HOUR] * 30, send_hour)
     assert set(found.values()) == {1}
-    assert set(found) == owed(start, start + 48 * HOUR, send_hour)
+    assert set(found) == owed(start, start + 30 * HOUR, send_hour)
 
 
 @hypothesis_settings(deadline=None, max_examples=15)
@@ -123,7 +123,7 @@ def test_the_name_of_a_run_does_not_depend_on_the_zone_it_was_asked_in() -> None
 
 
 def test_neighbouring_intervals_have_different_names() -> None:
-    assert len({plan(START + n * HOUR, START + (n + 1) * HOUR, settings()).run_id for n in range(24)}) == 24
+    assert len({plan(START + n * HOUR, START + (n + 1) * HOUR, settings()).run_id for n in range(4)}) == 4
 
 
 def test_a_plan_survives_its_way_to_another_task() -> None:
