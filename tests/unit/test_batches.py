@@ -165,7 +165,7 @@ def test_a_batch_whose_body_is_cancelled_is_not_acknowledged() -> None:
 
 
 def test_who_stops_reading_leaves_nothing_running() -> None:
-    stream = FakeStream(0, 0, 0, ends=False)
+    stream = FakeStream(0, 0, ends=False)
 
     async def first_only() -> int:
         async with aclosing(batches(stream, 2, HOUR)) as found:  # type: ignore[type-var]

@@ -52,13 +52,13 @@ def owed(start: datetime, end: datetime, send_hour: int) -> set[tuple[str, date]
         (date(2026, 10, 24), 1),  # Europe's clocks go back, 01:00 comes twice in London
         (date(2026, 3, 28), 1),  # Europe's go forward, Nuuk's with them
         (date(2026, 3, 28), 23),  # Nuuk skips 23:00
-        (date(2026, 3, 7), 2),  # North America's go forward
-        (date(2026, 10, 31), 1),  # and back
+        (date(2026, 3, 8), 2),  # North America's go forward
+        (date(2026, 11, 1), 1),  # and back
         (date(2026, 10, 3), 2),  # Australia's go forward, Lord Howe's by half an hour
         (date(2026, 4, 4), 2),  # and back
         (date(2026, 4, 23), 0),  # Cairo skips midnight
         (date(2026, 10, 29), 23),  # and has 23:00 twice
-        (date(2026, 9, 5), 0),  # Santiago skips midnight
+        (date(2026, 9, 6), 0),  # Santiago skips midnight
     ],
     ids=str,
 )
