@@ -114,6 +114,15 @@ async def test_events_without_a_zone_keep_the_one_that_is_known_and_count_in_it(
     assert sql(settings, "SELECT time_zone FROM users") == [("America/Lima",)]
 
 
+async def test_a_guessed_zone_never_replaces_the_one_that_was_learned_meanwhile(
+    settings: Settings, runtime: Runtime, deliver: Deliver
+) -> None:
+    await deliver(event("app_opened", USER, NOON, time_zone="Asia/Tokyo"))
+    unaware = effects_of([decode_event(event("app_opened", USER, NOON), NOON)], {}, "UTC")
+    await runtime.writeback.write(unaware)
+    assert sql(settings, "SELECT time_zone FROM users") == [("Asia/Tokyo",)]
+
+
 async def test_an_event_that_comes_late_never_makes_a_user_look_silent(settings: Settings, deliver: Deliver) -> None:
     await deliver(event("app_opened", USER, NOON))
     await deliver(event("app_opened", USER, NOON - 5 * DAY))
