@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -97,9 +98,12 @@ def test_the_migrated_database_is_what_the_tables_declare(addresses: dict[str, s
     engine.dispose()
 
 
-@given(st.lists(st.integers(1, MAX_USER_ID) | st.sampled_from([1, MAX_USER_ID]), min_size=1, max_size=100))
+@given(st.integers(0, 2**32))
 @hypothesis_settings(deadline=None, max_examples=30)
-def test_the_shard_in_sql_is_the_shard_in_python(addresses: dict[str, str], ids: list[int]) -> None:
+def test_the_shard_in_sql_is_the_shard_in_python(addresses: dict[str, str], seed: int) -> None:
+    # Drawn evenly: Hypothesis prefers ids so small or so near the end that other multipliers agree about them.
+    draw = random.Random(seed)
+    ids = [1, MAX_USER_ID, *(draw.randint(1, MAX_USER_ID) for _ in range(100))]
     with psycopg.connect(addresses["postgres_url"]) as connection:
         rows = connection.execute("SELECT surnia_shard(id) FROM unnest(%s::bigint[]) AS id", (ids,)).fetchall()
     assert [row[0] for row in rows] == [shard_of(user) for user in ids]
