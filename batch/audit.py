@@ -8,6 +8,8 @@ lag         what the delivery and ledger groups have not read yet: while there i
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -16,17 +18,19 @@ import msgspec
 import psycopg
 
 from shared.gate import RedisGate
-from shared.lag import group_lag
+from shared.identity import SHARDS
+from shared.lag import LagReader
 from shared.policy.kinds import KIND_BY_CODE, Path
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Result
 
-GROUPS = ("delivery", "ledger")
+_LOOK_AGAIN_SECONDS = 0.25
 
 
 class Account(msgspec.Struct):
-    """One path and kind on one local date. `in_flight`: granted, no outcome yet, and Kafka still has messages."""
+    """One path and kind on one local date. Granted without an outcome: `in_flight` while messages are under way or
+    it was claimed while we looked, else `lost`."""
 
     path: str
     kind: str
@@ -51,6 +55,8 @@ class Audit(msgspec.Struct):
     local_date: date
     accounts: list[Account]
     lag: int
+    unfinished_scans: list[str]
+    """Runs that are under way or were cut off: their checkpoints are behind the ledger, and are not compared."""
     problems: list[str]
 
     @property
@@ -61,43 +67,56 @@ class Audit(msgspec.Struct):
 Key = tuple[Path, str]
 
 
-async def audit(settings: Settings, day: date) -> Audit:
-    """Compare the counts of one local date."""
-    # The lag first: an outcome that is written after we looked makes the later counts larger, never smaller.
+async def audit(settings: Settings, day: date, patience: float = 5.0) -> Audit:
+    """Compare the counts of one local date, while the engine runs or not.
+
+    A claim is made a moment before its message is written: what looks lost is looked at again for `patience` seconds.
+    """
     topics = Topics.of(settings)
-    lag = sum((await group_lag(settings, {
-        "delivery": (topics.urgent, topics.normal, topics.blast),
-        "ledger": (topics.outcomes,),
-    })).values())  # fmt: skip
+    reads = {"delivery": (topics.urgent, topics.normal, topics.blast), "ledger": (topics.outcomes,)}
     gate = RedisGate.connect(settings)
     try:
-        granted = await gate.granted(day)
+        before = await gate.granted(day)
+        async with (
+            LagReader(settings, reads) as lags,
+            await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True) as connection,
+        ):
+            deadline = time.monotonic() + patience
+            while True:
+                # In the order in which work flows: what had been claimed before has arrived, or is lag, or is lost.
+                lag = sum([await lags.read(role) for role in reads])
+                ledger = await _ledger(connection, day)
+                unfinished = await _unfinished(connection, day)
+                scanned = await _scanned(connection, day)
+                found = compare(day, before, await gate.granted(day), ledger, scanned, lag, unfinished)
+                if not any(account.lost for account in found.accounts) or time.monotonic() > deadline:
+                    return found
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     finally:
         await gate.close()
-    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
-        ledger = await _ledger(connection, day)
-        scanned = await _scanned(connection, day)
-    return compare(day, granted, ledger, scanned, lag)
 
 
 def compare(
     day: date,
+    before: dict[Key, int],
     granted: dict[Key, int],
     ledger: dict[Key, Counter[tuple[Result, str]]],
     scanned: Counter[str],
     lag: int,
+    unfinished: list[str],
 ) -> Audit:
     """The equation for every path and kind; pure."""
     accounts = [
-        _account(key, granted.get(key, 0), ledger.get(key, Counter()), lag)
+        _account(key, before.get(key, 0), granted.get(key, 0), ledger.get(key, Counter()), lag)
         for key in sorted(set(granted) | set(ledger))
     ]
     problems = [problem for account in accounts for problem in _problems(account)]
-    problems += _scan_problems([account for account in accounts if account.path == Path.batch.name], scanned, lag)
-    return Audit(day, accounts, lag, problems)
+    if not unfinished:
+        problems += _scan_problems([account for account in accounts if account.path == Path.batch.name], scanned, lag)
+    return Audit(day, accounts, lag, unfinished, problems)
 
 
-def _account(key: Key, granted: int, rows: Counter[tuple[Result, str]], lag: int) -> Account:
+def _account(key: Key, before: int, granted: int, rows: Counter[tuple[Result, str]], lag: int) -> Account:
     def reasons(result: Result) -> dict[str, int]:
         return {reason: n for (found, reason), n in sorted(rows.items()) if found is result}
 
@@ -115,8 +134,8 @@ def _account(key: Key, granted: int, rows: Counter[tuple[Result, str]], lag: int
         in_flight=0,
         lost=0,
     )
-    missing = max(0, granted - account.outcomes)
-    account.in_flight, account.lost = (missing, 0) if lag else (0, missing)
+    account.lost = 0 if lag else max(0, before - account.outcomes)
+    account.in_flight = max(0, granted - account.outcomes - account.lost)
     return account
 
 
@@ -156,6 +175,17 @@ async def _ledger(
         path, kind, result, reason, n = msgspec.convert(row, tuple[int, int, int, str, int])
         found.setdefault((Path(path), KIND_BY_CODE[kind].name), Counter())[Result(result), reason] = n
     return found
+
+
+async def _unfinished(connection: psycopg.AsyncConnection[tuple[object, ...]], day: date) -> list[str]:
+    """Runs with slots of a local date that have begun and not come to the end of every shard."""
+    cursor = await connection.execute(
+        "SELECT run_id FROM scan_runs r JOIN scan_checkpoints c USING (run_id) WHERE EXISTS "
+        "(SELECT FROM jsonb_array_elements(r.slots) AS slot WHERE slot ->> 1 = %s) "
+        "GROUP BY run_id HAVING count(*) FILTER (WHERE c.done) < %s ORDER BY run_id",
+        (day.isoformat(), SHARDS),
+    )
+    return [str(run_id) for (run_id,) in await cursor.fetchall()]
 
 
 async def _scanned(connection: psycopg.AsyncConnection[tuple[object, ...]], day: date) -> Counter[str]:

@@ -72,6 +72,8 @@ def _show(result: Audit) -> None:
         console.print(table)
     if result.lag:
         console.print(f"{result.lag:,} messages are still to be read by delivery or the ledger")
+    for run_id in result.unfinished_scans:
+        console.print(f"the scan {run_id} is not finished; the scans' counts are not compared")
     for problem in result.problems:
         console.print(f"[red]does not hold:[/red] {problem}")
     if result.holds:

@@ -52,9 +52,3 @@ class LagReader:
             max(0, ends[p] - (committed[p].offset if p in committed and committed[p].offset >= 0 else starts[p]))
             for p in partitions
         )
-
-
-async def group_lag(settings: Settings, topics: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Role -> messages not committed, for `topics`: role -> the topics it reads."""
-    async with LagReader(settings, topics) as reader:
-        return {role: await reader.read(role) for role in topics}

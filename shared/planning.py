@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.gate.contract import Claim, Gate, SendKey
+from shared.gate.contract import Claim, Gate, SendKey, Standing
 from shared.policy.kinds import KINDS, Path
 from shared.producer import Record
 from shared.topics import Topics
@@ -31,6 +31,8 @@ class Plan:
     sends: list[Send] = field(default_factory=list)
     expired: list[Send] = field(default_factory=list)
     denied: list[Denial] = field(default_factory=list)
+    dropped: list[Denial] = field(default_factory=list)
+    """Claimed by an attempt that crashed, and turned down since: granted, so it needs an outcome."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(local date, "granted" or the reason of a denial) -> candidates."""
 
@@ -40,9 +42,21 @@ class Plan:
 
 
 async def claim(gate: Gate, path: Path, candidates: Sequence[Send], denied: Sequence[Denial], now: float) -> Plan:
-    """Ask the gate for every candidate. What is past its window is claimed too, and reported as expired."""
-    plan = Plan(denied=list(denied))
-    answers = await gate.claim(path, [SendKey(send.user_id, send.kind, send.local_date) for send in candidates])
+    """Ask the gate for every candidate. What is past its window is claimed too, and reported as expired.
+
+    The gate is asked about denials too: one that an earlier attempt had claimed, before the user opted out, say, counts
+    as granted for good and is dropped instead.
+    """
+    plan = Plan()
+    held = await gate.standing(path, [_key(send) for send, _ in denied])
+    for denial, standing in zip(denied, held, strict=True):
+        if standing is Standing.unclaimed:
+            plan.denied.append(denial)
+            continue
+        plan.counts[denial.send.local_date.isoformat(), "granted"] += 1
+        if standing is not Standing.settled:
+            plan.dropped.append(denial)
+    answers = await gate.claim(path, [_key(send) for send in candidates])
     for send, answer in zip(candidates, answers, strict=True):
         if answer.denied:
             plan.denied.append(Denial(send, answer.reason))
@@ -70,11 +84,16 @@ def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int)
         ]
     outcomes = [_outcome(send, Result.denied, reason, now) for send, reason in plan.denied]
     outcomes += [_outcome(send, Result.expired, "expired", now) for send in plan.expired]
+    outcomes += [_outcome(send, Result.dropped, reason, now) for send, reason in plan.dropped]
     out += [
         Record(topics.outcomes, None, encode(OutcomeBatch(path, tuple(outcomes[start : start + send_batch]))))
         for start in range(0, len(outcomes), send_batch)
     ]
     return out
+
+
+def _key(send: Send) -> SendKey:
+    return SendKey(send.user_id, send.kind, send.local_date)
 
 
 def _outcome(send: Send, result: Result, reason: str, now: float) -> Outcome:

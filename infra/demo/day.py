@@ -82,6 +82,9 @@ class Day:
                         if isinstance(event, UserDeleted):
                             break
                     devices.writelines(f"{token},{user.time_zone}\n" for token in tokens)
+            # However few the users, each mistake is made once.
+            for n, bad in enumerate(_BAD):
+                files[n % self.steps].write(b"7\t" + bad + b"\n")
 
     def events(self, n: int) -> Iterator[tuple[bytes, bytes]]:
         """(key, message) of a step, in the order in which they happened to each user."""

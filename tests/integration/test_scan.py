@@ -151,6 +151,20 @@ async def test_a_rerun_continues_a_crashed_scan_and_misses_nobody(
     assert (summary.candidates, summary.granted) == (len(due), len(due))
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before Kafka has the page", "after it"])
+async def test_who_opts_out_between_a_crash_and_the_rerun_is_counted_as_granted_all_the_same(
+    small: Settings, noon: Plan, due: dict[int, tuple[str, int]], after: bool
+) -> None:
+    await crash(small, noon, 0, after)
+    sql(small, "UPDATE users SET opted_out = 8")
+    summary = await scan(small, noon, SHARDS)
+    assert await granted(small) == {(Path.batch, "comeback"): summary.granted}
+    assert summary.denied == {"opted_out": len(due) - summary.granted}
+    outcomes = await outcomes_in(small)
+    dropped = [outcome.reason for outcome in outcomes if outcome.result is Result.dropped]
+    assert dropped == ["opted_out"] * summary.granted, "what was claimed has an outcome, whether Kafka had it or not"
+
+
 async def test_a_finished_scan_that_runs_again_sends_nothing(
     small: Settings, noon: Plan, due: dict[int, tuple[str, int]]
 ) -> None:

@@ -30,7 +30,7 @@ DROPPED = (Result.dropped, "practised")
 def audit(
     granted: dict[Key, int], ledger: dict[Key, Rows], scanned: dict[str, int] | None = None, lag: int = 0
 ) -> Audit:
-    return compare(DAY, granted, ledger, Counter(scanned or {}), lag)
+    return compare(DAY, granted, granted, ledger, Counter(scanned or {}), lag, [])
 
 
 def only(found: Audit) -> Account:
@@ -149,3 +149,19 @@ def test_every_grant_is_accounted_for_or_named(
     assert granted == account.outcomes + account.in_flight + account.lost - surplus
     assert account.candidates == granted + rows[DENIED]
     assert found.holds == (not account.lost and not surplus)
+
+
+def test_what_was_claimed_while_we_looked_is_in_flight_and_not_lost() -> None:
+    key = (Path.stream, "practice")
+    found = compare(DAY, {key: 1}, {key: 3}, {key: Counter({DELIVERED: 1})}, Counter(), 0, [])
+    assert found.holds
+    assert (only(found).in_flight, only(found).lost) == (2, 0)
+
+
+def test_the_counts_of_an_unfinished_scan_are_not_compared() -> None:
+    key = (Path.batch, "comeback")
+    ledger = {key: Counter({DENIED: 5, DELIVERED: 1})}
+    assert not compare(DAY, {key: 1}, {key: 1}, ledger, Counter(granted=1), 0, []).holds
+    found = compare(DAY, {key: 1}, {key: 1}, ledger, Counter(granted=1), 0, ["comeback/a/b"])
+    assert found.holds
+    assert found.unfinished_scans == ["comeback/a/b"]

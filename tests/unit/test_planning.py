@@ -25,6 +25,7 @@ class FakeGate:
 
     def __init__(self, answers: dict[int, Claim] | None = None) -> None:
         self.answers = answers or {}
+        self.held: dict[int, Standing] = {}
         self.asked: list[tuple[Path, SendKey]] = []
         self.down = False
 
@@ -38,7 +39,7 @@ class FakeGate:
         raise AssertionError("planners do not mark")
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        raise AssertionError("planners do not ask how claims stand")
+        return [self.held.get(key.user_id, Standing.unclaimed) for key in keys]
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
         raise AssertionError("planners do not settle")
@@ -174,3 +175,23 @@ def test_the_devices_of_a_send_travel_with_it() -> None:
     (record,) = records(Plan(sends=[send(1)]), Path.stream, TOPICS, NOW, 500)
     assert decode_sends(record.value).sends[0].targets == (Target("d", "ios", "t"),)
     assert record.key is None
+
+
+@pytest.mark.parametrize("standing", [Standing.clear, Standing.practised])
+async def test_a_denial_that_a_crashed_attempt_had_claimed_is_granted_for_good_and_dropped(standing: Standing) -> None:
+    gate = FakeGate()
+    gate.held[1] = standing
+    plan = await claim(gate, Path.batch, [], [Denial(send(1), "opted_out")], NOW)
+    assert (plan.denied, plan.sends) == ([], [])
+    assert plan.counts == {(DAY.isoformat(), "granted"): 1}
+    (record,) = records(plan, Path.batch, TOPICS, NOW, 500)
+    (outcome,) = decode_outcomes(record.value).outcomes
+    assert (outcome.result, outcome.reason) == (Result.dropped, "opted_out")
+
+
+async def test_a_denial_that_was_settled_before_is_granted_and_has_its_outcome_already() -> None:
+    gate = FakeGate()
+    gate.held[1] = Standing.settled
+    plan = await claim(gate, Path.batch, [], [Denial(send(1), "opted_out")], NOW)
+    assert plan.counts == {(DAY.isoformat(), "granted"): 1}
+    assert records(plan, Path.batch, TOPICS, NOW, 500) == []
