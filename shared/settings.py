@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     fcm_url: str = Field("https://fcm.googleapis.com", description="Address of FCM (or of the simulator)")
     fcm_credentials_file: Path | None = Field(None, description="Service account JSON of the Firebase project")
     ca_file: Path | None = Field(None, description="PEM bundle to verify the providers with; unset: the system's")
-    http_connections: int = Field(2, ge=1, le=64, description="HTTP/2 connections a provider and worker")
+    http_connections: int = Field(2, ge=1, le=64, description="HTTP/2 connections a provider and lane of a worker")
     push_timeout_seconds: float = Field(10.0, gt=0, description="Deadline of one request to a provider")
 
     # Around the engine.

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from faust.types import EventT
 
 from shared.patience import until_done
-from shared.producer import Record
-from shared.wire.dead_letters import DeadLetter, encode_dead_letter
-from shared.wire.events import ActivityEvent, BadEventError, decode_event
+from shared.wire.events import decode_event
 from stream.effects import Effects, effects_of
+from stream.readable import readable
 from stream.runtime import Runtime
 
 
 async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Effects:
     """Handle a batch of raw messages in the order of their partition; returns when all of it is written."""
     now = runtime.clock.now()
-    events: list[ActivityEvent] = []
-    dead: list[Record] = []
-    for message in batch:
-        raw: bytes = message.message.value or b""
-        try:
-            events.append(decode_event(raw, now))
-        except BadEventError as error:
-            dead.append(dead_letter(runtime, message.message, error.reason, str(error), now))
-    if dead:
-        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
-
+    events = await readable(runtime, batch, lambda raw: decode_event(raw, now))
     zoneless = [event.user_id for event in events if not event.time_zone]
     zones: dict[int, str] = {}
     if zoneless:
@@ -44,18 +32,3 @@ async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Eff
     )
     await until_done("writing activity back", lambda: runtime.writeback.write(effects))
     return effects
-
-
-def dead_letter(runtime: Runtime, message: Any, reason: str, detail: str, now: float) -> Record:
-    """The record that a bad message leaves: its reason, origin and head."""
-    letter = DeadLetter.of(
-        reason=reason,
-        detail=detail,
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        at=now,
-        key=message.key or b"",
-        value=message.value or b"",
-    )
-    return Record(runtime.topics.dead_letters, message.key, encode_dead_letter(letter))

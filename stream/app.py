@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import faust
@@ -129,17 +130,14 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.http2 import Http2Engine
 
     settings, clock = runtime.settings, runtime.clock
-    engine = Http2Engine(settings)
-    app.closing.append(engine.close)
-    deliverer = Deliverer(clock, runtime.gate, engine, open_providers(settings, clock), Catalogue.load())
+    providers, catalogue = open_providers(settings, clock), Catalogue.load()
     for lane in Lane:
-        _agent(
-            app,
-            f"delivery_{lane}",
-            runtime.topics.lane(lane),
-            MESSAGES,
-            lambda batch: handle_sends(runtime, deliverer, batch),
-        )
+        # An engine each: in one alone, urgent requests would queue behind a blast's.
+        engine = Http2Engine(settings)
+        app.closing.append(engine.close)
+        deliverer = Deliverer(clock, runtime.gate, engine, providers, catalogue)
+        handle = partial(handle_sends, runtime, deliverer)
+        _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
 
 
 def _ledger(app: SurniaApp, runtime: Runtime) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import date
 from importlib.resources import files
 
-import msgspec
 from faust.types import EventT
 
 from shared.clock import utc
@@ -18,7 +17,7 @@ from shared.policy.kinds import KINDS, Path
 from shared.store.connections import Pool
 from shared.store.partitions import ensure_partition
 from shared.wire.sends import Outcome, OutcomeBatch, RetiredToken, decode_outcomes
-from stream.activity import dead_letter
+from stream.readable import readable
 from stream.runtime import Runtime
 
 
@@ -70,14 +69,6 @@ def _retirement(token: RetiredToken) -> tuple[object, ...]:
 
 async def handle_outcomes(runtime: Runtime, ledger: Ledger, events: Sequence[EventT[bytes]]) -> None:
     """Write a batch of raw outcome messages; returns when PostgreSQL has them."""
-    batches: list[OutcomeBatch] = []
-    dead = []
-    for event in events:
-        try:
-            batches.append(decode_outcomes(event.message.value or b""))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            dead.append(dead_letter(runtime, event.message, "invalid", str(error), runtime.clock.now()))
-    if dead:
-        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+    batches = await readable(runtime, events, decode_outcomes)
     if batches:
         await until_done("writing the ledger", lambda: ledger.write(batches))

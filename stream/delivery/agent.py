@@ -5,28 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
 from faust.types import EventT
 
 from shared.patience import until_done
 from shared.producer import Record
-from shared.wire.sends import SendBatch, decode_sends, encode
-from stream.activity import dead_letter
+from shared.wire.sends import decode_sends, encode
 from stream.delivery.deliverer import Deliverer
+from stream.readable import readable
 from stream.runtime import Runtime
 
 
 async def handle_sends(runtime: Runtime, deliverer: Deliverer, events: Sequence[EventT[bytes]]) -> None:
     """Deliver a few messages of up to 500 sends side by side; returns when their outcomes are in Kafka."""
-    batches: list[SendBatch] = []
-    dead: list[Record] = []
-    for event in events:
-        try:
-            batches.append(decode_sends(event.message.value or b""))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            dead.append(dead_letter(runtime, event.message, "invalid", str(error), runtime.clock.now()))
-    if dead:
-        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+    batches = await readable(runtime, events, decode_sends)
     results = await asyncio.gather(*(deliverer.deliver(batch) for batch in batches))
     outcomes = [Record(runtime.topics.outcomes, None, encode(result)) for result in results]
     await until_done("writing outcomes", lambda: runtime.producer.write(outcomes))

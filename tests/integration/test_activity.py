@@ -168,3 +168,11 @@ async def test_a_batch_that_comes_again_changes_nothing_anywhere(settings: Setti
     assert (tables(settings), await redis_state(settings)) == before
     first, again = await letters(settings, runtime)  # Of a bad message one may come twice, and says so.
     assert first == again
+
+
+async def test_a_key_as_large_as_a_message_may_be_does_not_keep_its_letter_from_being_written(
+    settings: Settings, runtime: Runtime
+) -> None:
+    await handle_events(runtime, [message(b"{", runtime.topics.activity, 2, 70, b"k" * 2_097_000)])
+    (letter,) = await letters(settings, runtime)
+    assert len(letter.key) == 256

@@ -1,0 +1,49 @@
+"""Raw messages into what they say; what says nothing goes to the dead letters, and the partition goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from faust.types import EventT
+
+from shared.patience import until_done
+from shared.producer import Record
+from shared.wire.dead_letters import DeadLetter, encode_dead_letter
+from shared.wire.events import BadEventError
+from stream.runtime import Runtime
+
+T = TypeVar("T")
+
+
+async def readable(runtime: Runtime, events: Sequence[EventT[bytes]], decode: Callable[[bytes], T]) -> list[T]:
+    """The messages that decode, in order; returns when the others' dead letters are written, each with its origin."""
+    good: list[T] = []
+    dead: list[Record] = []
+    for event in events:
+        try:
+            good.append(decode(event.message.value or b""))
+        except BadEventError as error:
+            dead.append(_dead_letter(runtime, event, error.reason, str(error)))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            dead.append(_dead_letter(runtime, event, "invalid", str(error)))
+    if dead:
+        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+    return good
+
+
+def _dead_letter(runtime: Runtime, event: EventT[bytes], reason: str, detail: str) -> Record:
+    message = event.message
+    letter = DeadLetter.of(
+        reason=reason,
+        detail=detail,
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        at=runtime.clock.now(),
+        key=message.key or b"",
+        value=message.value or b"",
+    )
+    # The letter's key, which is cut: a hostile one may be as large as a message.
+    return Record(runtime.topics.dead_letters, letter.key or None, encode_dead_letter(letter))
