@@ -52,6 +52,7 @@ class AirflowRunner:
         self._settings = settings
         self._process: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
+        self._stopped = False
         self.log: Path = home(settings) / "runner.log"
 
     def __enter__(self) -> Self:
@@ -83,6 +84,10 @@ class AirflowRunner:
                 # A Ctrl-C in the terminal is ours to handle; the child ends when its stdin does.
                 start_new_session=True,
             )
+            if self._stopped:
+                # While the database was being set up: whoever stopped us found no process to end.
+                self.stop()
+                raise AirflowError("it was stopped while it started.")
             self._exchange(None, START_SECONDS)
 
     def run(self, start: datetime, end: datetime, groups: int | None = None, deadline: float = 600.0) -> RunResult:
@@ -106,6 +111,7 @@ class AirflowRunner:
 
     def stop(self) -> None:
         """End the process. Safe to call at any time, from any thread, more than once; cuts a run in progress off."""
+        self._stopped = True
         process, self._process = self._process, None
         if process is None:
             return

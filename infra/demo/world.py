@@ -88,9 +88,10 @@ class World:
         asyncio.run(self._empty())
         # Airflow takes longest to load and is needed last, when the first simulated hour is over.
         self._airflow = AirflowRunner(self.settings)
-        self._exit.callback(self._airflow.stop)
         aside = ThreadPoolExecutor(1)
+        # In the end in the other order: stopped first, so that nobody waits for it to get ready.
         self._exit.callback(aside.shutdown)
+        self._exit.callback(self._airflow.stop)
         self._airflow_started = aside.submit(self._airflow.start)
         for role in ("stream", "ledger"):
             self._worker(role)

@@ -62,9 +62,13 @@ def test_a_small_demo_reminds_over_both_paths_and_every_count_holds(tmp_path: Pa
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
     demo = start(tmp_path, "--users", "500")
-    wait_for(lambda: (tmp_path / "state" / "demo" / "stack.json").exists() or None, "the demo's stack")
-    wait_for(lambda: len(left_behind(tmp_path)) > 3 or None, "its servers")
-    demo.send_signal(signal.SIGINT)
-    printed, _ = demo.communicate(timeout=60)
+    try:
+        wait_for(lambda: (tmp_path / "state" / "demo" / "stack.json").exists() or None, "the demo's stack")
+        wait_for(lambda: len(left_behind(tmp_path)) > 3 or None, "its servers")
+        demo.send_signal(signal.SIGINT)
+        printed, _ = demo.communicate(timeout=180)
+    finally:
+        demo.kill()
+        demo.communicate()
     assert demo.returncode == 130, printed
     assert left_behind(tmp_path) == []
