@@ -10,9 +10,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -132,7 +132,8 @@ class World:
         faults = self.state_dir / "faults.json"
         faults.write_text(json.dumps([DEAD_TOKENS, DEAD_FCM_TOKENS]))
         self.simulator = SimulatorProcess(self.state_dir, devices=self.devices_file, faults=faults)
-        self._exit.enter_context(self.simulator)
+        with _uninterrupted():
+            self._exit.enter_context(self.simulator)
         values = engine_settings(self.state_dir, self.simulator.url)
         self._exit.callback(_restore, {name: os.environ.get(name) for name in values})
         os.environ.update(values)
@@ -145,11 +146,12 @@ class World:
         return self._airflow.run(start, end)
 
     def _worker(self, role: str) -> None:
-        started = process.spawn(
-            [sys.executable, "-m", "surnia", "worker", role], self.log(role), cwd=Path.cwd(), env=os.environ
-        )
-        self._workers[role] = started
-        self._exit.callback(process.end, started, signal.SIGTERM, STOP_SECONDS)
+        with _uninterrupted():
+            started = process.spawn(
+                [sys.executable, "-m", "surnia", "worker", role], self.log(role), cwd=Path.cwd(), env=os.environ
+            )
+            self._workers[role] = started
+            self._exit.callback(process.end, started, signal.SIGTERM, STOP_SECONDS)
 
     def log(self, role: str) -> Path:
         return self.state_dir / "logs" / f"worker-{role}.log"
@@ -160,6 +162,19 @@ class World:
             if not process.is_alive(worker):
                 last = "\n".join(process.tail(self.log(role)))
                 raise WorkerDiedError(f"the {role} worker ended; the end of {self.log(role)}:\n{last}")
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put a Ctrl-C off to the end of the block: between a start and its entry in the exit list, nobody would end it."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _restore(values: dict[str, str | None]) -> None:
