@@ -39,6 +39,9 @@ def bucket_of(user_id: int, bucket_bits: int) -> int:
     return (slot(user_id) >> (_SLOT_BITS - SHARD_BITS - bucket_bits)) & ((1 << bucket_bits) - 1)
 
 
-def send_id(user_id: int, kind: str, local_date: date) -> UUID:
-    """The id of a send, the same whoever computes it: what repeats it is recognised by."""
-    return uuid5(_SEND_NAMESPACE, f"{user_id}:{kind}:{local_date.isoformat()}")
+def send_id(user_id: int, kind: str, local_date: date, campaign: str = "") -> UUID:
+    """The id of a send, the same whoever computes it: what repeats it is recognised by.
+
+    A campaign's send is known by the campaign instead of the date: one a user, whenever it is triggered.
+    """
+    return uuid5(_SEND_NAMESPACE, f"{user_id}:{kind}:{campaign or local_date.isoformat()}")

@@ -80,6 +80,16 @@ class Settings(BaseSettings):
     )
     gate_keep_hours: int = Field(96, ge=48, description="Hours after its last write that a day of the gate is kept")
 
+    gate_durable: bool = Field(
+        False,
+        description="The gate's servers keep every acknowledged write over a restart (AOF) and over a failover: "
+        "a server that is not the one the gate was opened on is trusted then",
+    )
+    gate_auto_rebuild: bool = Field(False, description="Stream workers rebuild a gate that they find closed")
+    outbox_seconds: float = Field(
+        30.0, gt=0, description="Age at which a page that its planner has not finished is finished by another"
+    )
+
     # Stream path.
     due_poll_seconds: float = Field(1.0, gt=0, description="How often a worker looks for reminders that are due")
     commit_seconds: float = Field(1.0, gt=0, description="How often a worker commits its Kafka offsets")
@@ -102,6 +112,10 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(None, description="PEM bundle to verify the providers with; unset: the system's")
     http_connections: int = Field(2, ge=1, le=64, description="HTTP/2 connections a provider and lane of a worker")
     push_timeout_seconds: float = Field(10.0, gt=0, description="Deadline of one request to a provider")
+
+    # Ledger.
+    ledger_keep_days: int = Field(90, ge=7, description="Local dates the ledger is kept")
+    planned_keep_days: int = Field(14, ge=7, description="Local dates the planners' own record is kept for audits")
 
     # Around the engine.
     clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")

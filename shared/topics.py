@@ -26,6 +26,7 @@ class Topics:
     urgent: str
     normal: str
     blast: str
+    parked: str
     outcomes: str
     dead_letters: str
 
@@ -37,6 +38,7 @@ class Topics:
             urgent=f"{p}sends.urgent",
             normal=f"{p}sends.normal",
             blast=f"{p}sends.blast",
+            parked=f"{p}sends.parked",
             outcomes=f"{p}outcomes",
             dead_letters=f"{p}dead.letters",
         )
@@ -46,7 +48,7 @@ class Topics:
         return {Lane.urgent: self.urgent, Lane.normal: self.normal, Lane.blast: self.blast}[lane]
 
     def all(self) -> tuple[str, ...]:
-        return (self.activity, self.urgent, self.normal, self.blast, self.outcomes, self.dead_letters)
+        return (self.activity, self.urgent, self.normal, self.blast, self.parked, self.outcomes, self.dead_letters)
 
 
 async def ensure_topics(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ class Path(IntEnum):
 
     stream = 1
     batch = 2
+    blast = 3
 
 
 class Lane(StrEnum):
@@ -24,7 +25,7 @@ class Lane(StrEnum):
     blast = "blast"
 
 
-KindName = Literal["practice", "streak_saver", "abandoned_lesson", "comeback"]
+KindName = Literal["practice", "streak_saver", "abandoned_lesson", "comeback", "campaign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,19 @@ class ReminderKind:
     @property
     def lane(self) -> Lane:
         """The lane of the path that plans it."""
-        return Lane.urgent if self.path is Path.stream else Lane.normal
+        return _LANES[self.path]
 
+
+_LANES = {Path.stream: Lane.urgent, Path.batch: Lane.normal, Path.blast: Lane.blast}
 
 PRACTICE = ReminderKind("practice", 0, Path.stream, life=4 * HOUR)
 STREAK_SAVER = ReminderKind("streak_saver", 1, Path.stream, life=2 * HOUR, quiet_exempt=True)
 ABANDONED_LESSON = ReminderKind("abandoned_lesson", 2, Path.stream, life=1 * HOUR)
 COMEBACK = ReminderKind("comeback", 3, Path.batch, life=4 * HOUR)
+CAMPAIGN = ReminderKind("campaign", 4, Path.blast, life=1 * HOUR)
+"""A blast. Its identity is the campaign's name instead of the date, and so is its text."""
 
-KINDS: dict[str, ReminderKind] = {kind.name: kind for kind in (PRACTICE, STREAK_SAVER, ABANDONED_LESSON, COMEBACK)}
+KINDS: dict[str, ReminderKind] = {kind.name: kind for kind in (PRACTICE, STREAK_SAVER, ABANDONED_LESSON, COMEBACK, CAMPAIGN)}
 KIND_BY_CODE: dict[int, ReminderKind] = {kind.code: kind for kind in KINDS.values()}
 
 PRACTICE_AFTER = 23.5 * HOUR

@@ -12,8 +12,10 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -21,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -83,6 +85,7 @@ ledger = Table(
     Column("user_id", BigInteger, primary_key=True),
     Column("kind", SmallInteger, primary_key=True),
     Column("path", SmallInteger, primary_key=True),
+    Column("campaign", Text, primary_key=True, server_default=""),
     Column("result", SmallInteger, nullable=False, comment="shared/wire/sends.py Result"),
     Column("reason", Text, nullable=False),
     Column("provider", Text, nullable=False, server_default=""),
@@ -113,4 +116,43 @@ scan_checkpoints = Table(
     Column("pages", Integer, nullable=False, server_default="0"),
     Column("counts", JSONB, nullable=False, server_default="[]", comment="[local date, answer, n] of its candidates"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+)
+
+planned = Table(
+    "planned",
+    metadata,
+    Column("local_date", Date, primary_key=True),
+    Column("page_id", BigInteger, primary_key=True, comment="of outbox.page_id's sequence"),
+    Column("path", SmallInteger, primary_key=True),
+    Column("kind", SmallInteger, primary_key=True),
+    Column("campaign", Text, primary_key=True, server_default=""),
+    Column("answer", Text, primary_key=True, comment="granted, or the reason of a denial"),
+    Column("users", ARRAY(BigInteger), nullable=False),
+    comment="what planners decided, page by page; pages may repeat one another, so count distinct users",
+    postgresql_partition_by="RANGE (local_date)",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("page_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("records", LargeBinary, nullable=False, comment="Kafka messages of a planned page, shared/planning.py"),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    comment="pages that are planned and not yet acknowledged by Kafka",
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("path", SmallInteger, comment="null: every path; and so on"),
+    Column("kind", SmallInteger),
+    Column("provider", Text),
+    Column("campaign", Text),
+    Column("reason", Text, nullable=False),
+    Column("paused_by", Text, nullable=False),
+    Column("paused_at", DateTime(timezone=True), nullable=False),
+    Column("resumed_by", Text),
+    Column("resumed_at", DateTime(timezone=True)),
+    Column("resume_reason", Text),
 )

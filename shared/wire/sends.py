@@ -19,6 +19,8 @@ Instant = Annotated[float, msgspec.Meta(ge=0, le=4_102_444_800)]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
 """PostgreSQL's text has no NUL."""
 Platform = Literal["ios", "android"]
+CampaignName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{0,64}$")]
+"""Empty: of no campaign."""
 
 MAX_SENDS = 500
 """Sends a message carries at most (DESIGN, words: batch)."""
@@ -45,11 +47,12 @@ class Send(msgspec.Struct, frozen=True, array_like=True):
     streak: int
     silent_days: int
     targets: tuple[Target, ...]
+    campaign: CampaignName = ""
 
     @property
     def send_id(self) -> UUID:
         """The id that provider, ledger and device know this send by; also its collapse id."""
-        return make_send_id(self.user_id, self.kind, self.local_date)
+        return make_send_id(self.user_id, self.kind, self.local_date, self.campaign)
 
 
 class SendBatch(msgspec.Struct, frozen=True):
@@ -82,6 +85,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     decided_at: Instant
     latency: float = 0.0
     provider: Text = ""
+    campaign: CampaignName = ""
 
     def __post_init__(self) -> None:
         # Every date gets a partition of the ledger, and the last one of the calendar has no next.

@@ -1,5 +1,6 @@
 """The first tables: users, devices, ledger, scan runs and checkpoints; the shard in SQL."""
 
+import sqlalchemy as sa
 from alembic import op
 
 from shared.store import tables
@@ -18,16 +19,32 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
 $$
 """
 
-# Created here from the declared tables: it is the first migration, and nothing is older. Later ones
-# spell out their changes.
-_TABLES = (tables.users, tables.devices, tables.ledger, tables.scan_runs, tables.scan_checkpoints)
+# Created from the declared tables as long as no later migration changes them; one that is changed is spelled out below
+# as it was.
+_TABLES = (tables.users, tables.devices, tables.scan_runs, tables.scan_checkpoints)
 
 
 def upgrade() -> None:
     op.execute(_SHARD)
     tables.metadata.create_all(op.get_bind(), tables=_TABLES)
+    op.create_table(
+        "ledger",
+        sa.Column("local_date", sa.Date, nullable=False),
+        sa.Column("user_id", sa.BigInteger, nullable=False),
+        sa.Column("kind", sa.SmallInteger, nullable=False),
+        sa.Column("path", sa.SmallInteger, nullable=False),
+        sa.Column("result", sa.SmallInteger, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("provider", sa.Text, nullable=False, server_default=""),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("latency", sa.Float, nullable=False, server_default="0"),
+        sa.PrimaryKeyConstraint("local_date", "user_id", "kind", "path", name="pk_ledger"),
+        postgresql_partition_by="RANGE (local_date)",
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("ledger")
     tables.metadata.drop_all(op.get_bind(), tables=_TABLES)
     op.execute("DROP FUNCTION surnia_shard(bigint)")
