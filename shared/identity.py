@@ -17,26 +17,26 @@ MAX_USER_ID = 2**63 - 1
 SHARD_BITS = 8
 SHARDS = 1 << SHARD_BITS
 
-_SLOT_BITS = 64
+SLOT_BITS = 64
 # 2^64 over the golden ratio, odd: Knuth's multiplicative hash (TAOCP 3, 6.4) spreads dense ids over the top bits.
-_MULTIPLIER = 0x9E3779B97F4A7C15
-_MASK = (1 << _SLOT_BITS) - 1
+MULTIPLIER = 0x9E3779B97F4A7C15
+_MASK = (1 << SLOT_BITS) - 1
 _SEND_NAMESPACE = UUID("5b0bd6a8-0f0c-5d0a-9b1e-73e5a7c0a001")
 
 
 def slot(user_id: int) -> int:
     """The 64-bit place of a user: shard and bucket are its top bits."""
-    return (user_id * _MULTIPLIER) & _MASK
+    return (user_id * MULTIPLIER) & _MASK
 
 
 def shard_of(user_id: int) -> int:
     """The user's shard, 0…255."""
-    return slot(user_id) >> (_SLOT_BITS - SHARD_BITS)
+    return slot(user_id) >> (SLOT_BITS - SHARD_BITS)
 
 
 def bucket_of(user_id: int, bucket_bits: int) -> int:
     """The user's gate bucket inside its shard, 0…2^bucket_bits - 1: the slot's bits below the shard's."""
-    return (slot(user_id) >> (_SLOT_BITS - SHARD_BITS - bucket_bits)) & ((1 << bucket_bits) - 1)
+    return (slot(user_id) >> (SLOT_BITS - SHARD_BITS - bucket_bits)) & ((1 << bucket_bits) - 1)
 
 
 def send_id(user_id: int, kind: str, local_date: date, campaign: str = "") -> UUID:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import Clock
-from shared.gate import RedisGate, connect_redis
+from shared.gate import RedisGate
+from shared.keyspace import open_keyspace
+from shared.patience import Patience
 from shared.policy.window import QuietHours
 from shared.producer import Producer
 from shared.settings import Settings
@@ -28,21 +30,24 @@ class Runtime:
     producer: Producer
     pool: Pool
     writeback: WriteBack
+    patience: Patience
+    """One for all agents: what several of them wait for is logged once."""
 
     @classmethod
     def of(cls, settings: Settings) -> Runtime:
         database = pool(settings)
-        redis = connect_redis(settings)
+        keyspace = open_keyspace(settings)
         return cls(
             settings=settings,
             clock=settings.clock(),
             topics=Topics.of(settings),
             quiet=QuietHours.of(settings),
-            gate=RedisGate(redis, settings),
-            due=DueIndex(redis),
+            gate=RedisGate(keyspace, settings),
+            due=DueIndex(keyspace),
             producer=Producer(settings),
             pool=database,
             writeback=WriteBack(database),
+            patience=Patience(),
         )
 
     async def open(self) -> None:

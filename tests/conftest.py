@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from redis.asyncio import Redis
 
 from infra.stack.stack import Stack
 from shared.clock import FileClock
-from shared.gate import connect_redis
+from shared.gate import open_fresh
 from shared.settings import Settings
 from shared.topics import ensure_topics
 
@@ -89,10 +90,16 @@ def settings_of(environment: dict[str, str]) -> Settings:
     return Settings.model_validate(values)
 
 
+def connect_redis(settings: Settings) -> Redis:
+    """A plain client, to look at and to spoil what the engine wrote."""
+    return Redis.from_url(settings.require_redis())
+
+
 async def _empty(settings: Settings) -> None:
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
-        await connection.execute("TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints")
+        await connection.execute("TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses")
     redis = connect_redis(settings)
     await redis.flushdb()
     await redis.aclose()
+    await open_fresh(settings)
     await ensure_topics(settings)

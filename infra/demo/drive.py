@@ -11,7 +11,7 @@ from datetime import timedelta
 from infra.demo.day import Day
 from infra.demo.world import World
 from shared.clock import utc
-from shared.gate import connect_redis
+from shared.keyspace import open_keyspace
 from shared.lag import LagReader
 from shared.producer import Producer, Record
 from shared.topics import Topics
@@ -60,8 +60,8 @@ class Drive:
     async def run(self) -> None:
         """All steps; returns when nothing is in flight any more."""
         state, clock = self.state, self._world.clock
-        redis = connect_redis(self._world.settings)
-        due = DueIndex(redis)
+        keyspace = open_keyspace(self._world.settings)
+        due = DueIndex(keyspace)
         per_hour = round(3600 / self._step)
         try:
             async with Producer(self._world.settings) as producer, LagReader(self._world.settings, self._reads) as lags:
@@ -77,7 +77,7 @@ class Drive:
                         await self._settle(lags, due)
                     state.steps = n + 1
         finally:
-            await redis.aclose()
+            await keyspace.close()
         state.doing = "done"
 
     async def _produce(self, producer: Producer, n: int) -> None:

@@ -25,7 +25,8 @@ from infra.simulator.process import SimulatorProcess
 from infra.stack import process
 from infra.stack.stack import Stack
 from shared.clock import FileClock, SystemClock
-from shared.gate import connect_redis
+from shared.gate import open_fresh
+from shared.keyspace import open_keyspace
 from shared.settings import Settings, load_settings
 from shared.topics import ensure_topics, remove_topics
 
@@ -119,10 +120,11 @@ class World:
 
     async def _empty(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.settings.require_postgres()) as connection:
-            await connection.execute("TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints")
-        redis = connect_redis(self.settings)
-        await redis.flushdb()
-        await redis.aclose()
+            await connection.execute("TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses")
+        keyspace = open_keyspace(self.settings)
+        await keyspace.everywhere("FLUSHDB")
+        await keyspace.close()
+        await open_fresh(self.settings)
         await remove_topics(self.settings, PREFIX)
         await ensure_topics(self.settings)
 

@@ -7,15 +7,19 @@ from datetime import date
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from shared.keyspace.errors import GateClosedError, GateUnavailableError
 from shared.policy.kinds import Path
+
+__all__ = ["Claim", "Gate", "GateClosedError", "GateUnavailableError", "SendKey", "Standing"]
 
 
 class SendKey(NamedTuple):
-    """The identity of a send."""
+    """The identity of a send. A campaign's is the user and the campaign; its date is where it counts for the day."""
 
     user_id: int
     kind: str
     local_date: date
+    campaign: str = ""
 
 
 class Claim(IntEnum):
@@ -33,10 +37,14 @@ class Claim(IntEnum):
     """Denied: the other path has claimed or settled it."""
     daily_cap = 5
     """Denied: the user has had the day's reminders."""
+    opted_out = 6
+    """Denied: the user does not want this kind."""
+    paused = 7
+    """Not decided: somebody on call has paused it. Ask again; nothing was taken."""
 
     @property
     def denied(self) -> bool:
-        return self >= Claim.practised
+        return Claim.practised <= self <= Claim.opted_out
 
     @property
     def reason(self) -> str:
@@ -45,7 +53,7 @@ class Claim(IntEnum):
 
 
 class Standing(IntEnum):
-    """How a claimed send stands at the moment of delivery."""
+    """How a claimed send stands at the moment of delivery. The numbers are what `standing.lua` answers."""
 
     clear = 0
     """Claimed by this path, not settled: deliver it."""
@@ -54,12 +62,12 @@ class Standing(IntEnum):
     practised = 2
     """The user practised since it was planned: drop it."""
     unclaimed = 3
-    """The gate does not know the claim (lost, or the other path's): drop it, never fail open."""
-
-
-class GateUnavailableError(RuntimeError):
-    """The gate does not answer: nothing may be sent. Wait and ask again; nothing is lost meanwhile.
-    See the 'Gate down' runbook in docs/operations.md."""
+    """Not claimed by this path. Either the other path has it, or the gate was rebuilt without it: claim it again,
+    and drop it where that is denied."""
+    opted_out = 4
+    """The user has turned this kind off since: drop it."""
+    paused = 5
+    """Somebody on call has paused it: keep it until it is resumed or expires."""
 
 
 class Gate(Protocol):
@@ -68,11 +76,15 @@ class Gate(Protocol):
     async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
         """Mark users as having practised on a local date."""
 
-    async def claim(self, path: Path, keys: Sequence[SendKey]) -> list[Claim]:
-        """Claim sends; one answer a key, in order."""
+    async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
+        """(user, local date, bits of the kinds' codes): the kinds the user does not want on that date; others are
+        wanted again. A claim that was not settled is taken back."""
+
+    async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
+        """Claim a send for each of these users; one answer a user, in order."""
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
         """How claimed sends stand now; one answer a key, in order."""
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
-        """Record that a provider accepted these sends."""
+        """Record that a provider accepted these sends. A fact: it holds even where the claim was lost."""

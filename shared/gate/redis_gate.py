@@ -1,179 +1,154 @@
-"""The gate on Redis or Valkey: users grouped by shard, one script call a shard, all calls in one round trip."""
+"""The gate on Redis or Valkey: users cut by shard, one script call a cut, all calls in one round trip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from importlib.resources import files
-from typing import Any
+from typing import Any, Self
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
-
-from shared.gate.contract import Claim, GateUnavailableError, SendKey, Standing
-from shared.gate.keys import bucket_key, tally_key
-from shared.gate.value import standing
-from shared.identity import SHARDS, bucket_of, shard_of
+from shared.gate.contract import Claim, SendKey, Standing
+from shared.gate.keys import bucket_key, campaign_key, epoch_key, tally_key
+from shared.gate.places import Cut, cut
+from shared.gate.rules import Rule, parse
+from shared.gate.scripts import asking
+from shared.identity import SHARDS
+from shared.keyspace import Call, Keyspace, open_keyspace
 from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
 from shared.settings import Settings
 
-_SCRIPTS = ("claim", "practised", "settle")
-_USERS_A_CALL = 500
-"""Keeps a script call near a millisecond, and its arguments far below Lua's unpack limit (8,000)."""
-
-Place = tuple[int, date]
-"""A gate bucket inside a shard: (bucket, local date)."""
-Groups = dict[int, dict[Place, list[int]]]
-"""Shard -> place -> positions in the caller's sequence."""
+CAMPAIGN_DAYS = 30
+"""A campaign's claims are kept so long: nobody triggers one again later."""
+_CLAIMS = {ord(str(int(claim))): claim for claim in Claim}
+_STANDINGS = {ord(str(int(standing))): standing for standing in Standing}
 
 
 class RedisGate:
     """See `shared.gate.contract.Gate`; safe to share between the tasks of one event loop."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, keyspace: Keyspace, settings: Settings) -> None:
+        self._keyspace = keyspace
+        self._scripts = asking()
         self._bits = settings.gate_bucket_bits
         self._cap = settings.daily_cap
         self._keep = settings.gate_keep_hours * 3600
-        self._shas: dict[str, str] = {}
+        self._keep_campaign = CAMPAIGN_DAYS * 86_400
 
     @classmethod
-    def connect(cls, settings: Settings) -> RedisGate:
+    def connect(cls, settings: Settings) -> Self:
         """A gate at the address in the settings; connects at the first question."""
-        return cls(connect_redis(settings), settings)
+        return cls(open_keyspace(settings), settings)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._keyspace.close()
 
     async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
-        calls = []
-        for shard, places in self._groups(marks):
-            arguments: list[Any] = [self._keep]
-            for positions in places.values():
-                ids = {marks[position][0] for position in positions}
-                arguments += [len(ids), *ids]
-            calls.append(([bucket_key(shard, *place) for place in places], arguments))
-        await self._call("practised", calls)
+        calls: list[Call] = []
+        for day, positions in _by(day for _, day in marks).items():
+            ids = [marks[n][0] for n in positions]
+            calls += [
+                self._call("practised", part, self._buckets(part, day), (self._keep,), [ids[n] for n in part.positions])
+                for part in cut(ids, self._bits)
+            ]
+        await self._keyspace.run(calls)
 
-    async def claim(self, path: Path, keys: Sequence[SendKey]) -> list[Claim]:
-        answers: list[Claim] = [Claim.granted] * len(keys)
-        calls, orders = [], []
-        for kind in {key.kind for key in keys}:
-            mine = [position for position, key in enumerate(keys) if key.kind == kind]
-            users = [(keys[position].user_id, keys[position].local_date) for position in mine]
-            for shard, places in self._groups(users):
-                arguments: list[Any] = [int(path), KINDS[kind].code, self._cap, self._keep]
-                order: list[int] = []
-                names: list[str] = []
-                for place, positions in places.items():
-                    order += [mine[position] for position in positions]
-                    arguments += [len(positions), *(keys[mine[position]].user_id for position in positions)]
-                    names += [bucket_key(shard, *place), tally_key(shard, place[1])]
-                calls.append((names, arguments))
-                orders.append(order)
-        for order, digits in zip(orders, await self._call("claim", calls), strict=True):
-            for position, digit in zip(order, digits.decode(), strict=True):
-                answers[position] = Claim(int(digit))
+    async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
+        calls: list[Call] = []
+        for day, positions in _by(day for _, day, _ in choices).items():
+            ids = [choices[n][0] for n in positions]
+            for part in cut(ids, self._bits):
+                pairs = [word for n in part.positions for word in (ids[n], choices[positions[n]][2])]
+                calls.append(self._call("opt_out", part, self._buckets(part, day), (self._keep,), pairs))
+        await self._keyspace.run(calls)
+
+    async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
+        parts = list(cut(user_ids, self._bits))
+        head: tuple[Any, ...] = (int(path), KINDS[kind].code, self._cap, self._keep)
+        name = "claim"
+        if campaign:
+            name, head = "campaign_claim", (*head, campaign, self._keep_campaign)
+        calls = []
+        for part in parts:
+            keys = self._buckets(part, day, campaign)
+            ids = [user_ids[n] for n in part.positions]
+            calls.append(self._call(name, part, [tally_key(part.shard, day), *keys], head, ids))
+        answers: list[Claim] = [Claim.granted] * len(user_ids)
+        for part, digits in zip(parts, await self._keyspace.run(calls), strict=True):
+            for position, digit in zip(part.positions, digits, strict=True):
+                answers[position] = _CLAIMS[digit]
         return answers
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        pipeline = self._redis.pipeline(transaction=False)
+        calls: list[Call] = []
         orders: list[list[int]] = []
-        for shard, places in self._groups([(key.user_id, key.local_date) for key in keys]):
-            for place, positions in places.items():
-                pipeline.hmget(bucket_key(shard, *place), [str(keys[position].user_id) for position in positions])
-                orders.append(positions)
+        for (day, campaign), positions in _by((key.local_date, key.campaign) for key in keys).items():
+            ids = [keys[n].user_id for n in positions]
+            for part in cut(ids, self._bits):
+                mine = [positions[n] for n in part.positions]
+                buckets = self._buckets(part, day, campaign)
+                if campaign:
+                    head: tuple[Any, ...] = (int(path), KINDS[keys[mine[0]].kind].code, campaign)
+                    call = self._call("campaign_standing", part, buckets, head, [keys[n].user_id for n in mine])
+                else:
+                    call = self._call("standing", part, buckets, (int(path),), _pairs(keys, mine))
+                calls.append(call)
+                orders.append(mine)
         answers = [Standing.unclaimed] * len(keys)
-        for positions, values in zip(orders, await self._run(pipeline), strict=True):
-            for position, value in zip(positions, values, strict=True):
-                answers[position] = standing(int(value or 0), KINDS[keys[position].kind].code, path)
+        for order, digits in zip(orders, await self._keyspace.run(calls), strict=True):
+            for position, digit in zip(order, digits, strict=True):
+                answers[position] = _STANDINGS[digit]
         return answers
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
-        calls = []
-        for shard, places in self._groups([(key.user_id, key.local_date) for key in keys]):
-            arguments: list[Any] = [int(path), self._keep]
-            for positions in places.values():
-                arguments.append(len(positions))
-                for position in positions:
-                    arguments += [keys[position].user_id, KINDS[keys[position].kind].code]
-            calls.append(([bucket_key(shard, *place) for place in places], arguments))
-        await self._call("settle", calls)
+        calls: list[Call] = []
+        for (day, campaign), positions in _by((key.local_date, key.campaign) for key in keys).items():
+            ids = [keys[n].user_id for n in positions]
+            for part in cut(ids, self._bits):
+                mine = [positions[n] for n in part.positions]
+                if campaign:
+                    names = [campaign_key(part.shard, bucket, campaign) for bucket in part.buckets]
+                    words = [keys[n].user_id for n in mine]
+                    calls.append(self._call("campaign_settle", part, names, (self._keep_campaign,), words))
+                else:
+                    head = (int(path), self._keep)
+                    calls.append(self._call("settle", part, self._buckets(part, day), head, _pairs(keys, mine)))
+        await self._keyspace.run(calls)
 
-    async def granted(self, day: date) -> dict[tuple[Path, str], int]:
-        """Claims granted on a local date by (path, kind), each send counted once; what the audit starts from."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for shard in range(SHARDS):
-            pipeline.hgetall(tally_key(shard, day))
-        totals: dict[tuple[Path, str], int] = {}
-        for tally in await self._run(pipeline):
-            for field, n in tally.items():
-                path, code = (int(part) for part in field.split(b":"))
-                name = (Path(path), KIND_BY_CODE[code].name)
+    async def pauses(self) -> tuple[Rule, ...]:
+        """The pauses in force, those of single providers too; read from one shard, since all hold the same."""
+        (value,) = await self._keyspace.run([Call(0, ("GET", epoch_key(0)))])
+        return parse(value.decode().partition("|")[2]) if value else ()
+
+    async def tallies(self, day: date) -> dict[tuple[Path, str, Claim], int]:
+        """How claims of a local date were answered since the gate's data was last lost, repetitions included."""
+        totals: dict[tuple[Path, str, Claim], int] = {}
+        calls = [Call(shard, ("HGETALL", tally_key(shard, day))) for shard in range(SHARDS)]
+        for tally in await self._keyspace.run(calls):
+            for field, n in zip(tally[::2], tally[1::2], strict=True):
+                path, code, answer = (int(part) for part in field.split(b":"))
+                name = (Path(path), KIND_BY_CODE[code].name, Claim(answer))
                 totals[name] = totals.get(name, 0) + int(n)
         return totals
 
-    def _groups(self, users: Sequence[tuple[int, date]]) -> Iterable[tuple[int, dict[Place, list[int]]]]:
-        """Positions in `users` by shard and place, at most `_USERS_A_CALL` of them at a time."""
-        groups: Groups = {}
-        for position, (user_id, day) in enumerate(users):
-            place = (bucket_of(user_id, self._bits), day)
-            groups.setdefault(shard_of(user_id), {}).setdefault(place, []).append(position)
-        for shard, places in groups.items():
-            part: dict[Place, list[int]] = {}
-            size = 0
-            for place, positions in places.items():
-                for start in range(0, len(positions), _USERS_A_CALL):
-                    piece = positions[start : start + _USERS_A_CALL]
-                    if size + len(piece) > _USERS_A_CALL:
-                        yield shard, part
-                        part, size = {}, 0
-                    part[place] = piece
-                    size += len(piece)
-            if part:
-                yield shard, part
+    def _call(self, name: str, part: Cut, keys: Sequence[str], head: tuple[Any, ...], words: Sequence[int]) -> Call:
+        return Call(part.shard, (*head, *part.sizes, *words), self._scripts[name], (epoch_key(part.shard), *keys))
 
-    async def _call(self, script: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run a script once for each (keys, arguments), in one round trip."""
-        if not calls:
-            return []
-        for attempt in (1, 2):
-            pipeline = self._redis.pipeline(transaction=False)
-            sha = self._shas.get(script) or await self._load(script)
-            for names, arguments in calls:
-                pipeline.evalsha(sha, len(names), *names, *arguments)
-            try:
-                return await self._run(pipeline)
-            except NoScriptError:
-                # The server restarted and forgot it. Repeating is harmless: own claims are granted again.
-                self._shas.pop(script, None)
-                if attempt == 2:
-                    raise GateUnavailableError(f"the gate keeps losing its script {script!r}") from None
-        raise AssertionError("unreachable")
-
-    async def _load(self, script: str) -> str:
-        if script not in _SCRIPTS:
-            raise ValueError(f"no such script: {script}")
-        source = (files("shared.gate") / "lua" / f"{script}.lua").read_text()
-        try:
-            sha: str = await self._redis.script_load(source)
-        except (RedisError, OSError) as error:
-            raise GateUnavailableError(f"the gate does not answer: {error}") from error
-        self._shas[script] = sha
-        return sha
-
-    async def _run(self, pipeline: Any) -> list[Any]:
-        try:
-            answers: list[Any] = await pipeline.execute()
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as error:
-            raise GateUnavailableError(f"the gate does not answer: {error}") from error
-        return answers
+    def _buckets(self, part: Cut, day: date, campaign: str = "") -> list[str]:
+        if not campaign:
+            return [bucket_key(part.shard, bucket, day) for bucket in part.buckets]
+        return [
+            name
+            for bucket in part.buckets
+            for name in (campaign_key(part.shard, bucket, campaign), bucket_key(part.shard, bucket, day))
+        ]
 
 
-def connect_redis(settings: Settings) -> Redis:
-    """A client for the address in the settings: bounded waits, no decoding."""
-    return Redis.from_url(
-        settings.require_redis(), socket_timeout=5.0, socket_connect_timeout=2.0, health_check_interval=15
-    )
+def _pairs(keys: Sequence[SendKey], positions: Sequence[int]) -> list[int]:
+    return [word for n in positions for word in (keys[n].user_id, KINDS[keys[n].kind].code)]
+
+
+def _by(things: Any) -> dict[Any, list[int]]:
+    """Positions of equal things."""
+    groups: dict[Any, list[int]] = {}
+    for position, thing in enumerate(things):
+        groups.setdefault(thing, []).append(position)
+    return groups

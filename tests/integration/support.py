@@ -14,14 +14,13 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.clock import utc
-from shared.gate import connect_redis
 from shared.identity import SHARDS, shard_of
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Outcome, Result, Send, SendBatch, decode_outcomes, decode_sends
 from stream.due.index import DUE_KINDS, Due
 from stream.runtime import Runtime
-from tests.conftest import NOON
+from tests.conftest import NOON, connect_redis
 
 TODAY = date(2026, 11, 21)
 YESTERDAY = TODAY - timedelta(days=1)
@@ -150,8 +149,11 @@ async def redis_state(settings: Settings) -> dict[bytes, Any]:
     try:
         state: dict[bytes, Any] = {}
         async for name in redis.scan_iter(count=1000):
-            if await redis.type(name) == b"zset":
+            kind = await redis.type(name)
+            if kind == b"zset":
                 state[name] = sorted(await redis.zrange(name, 0, -1, withscores=True))
+            elif kind == b"string":
+                state[name] = await redis.get(name)
             else:
                 state[name] = dict(await redis.hgetall(name))
         return state

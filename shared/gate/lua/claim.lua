@@ -1,50 +1,60 @@
--- Claim sends of one kind for one path, for users of one shard.
+-- Claim sends of one kind and local date for one path, for users of one shard.
 --
--- KEYS[2i-1]  gate:{shard}:bucket:date  hash: user id -> value (shared/gate/value.py)
--- KEYS[2i]    tally:{shard}:date        hash: "path:kind code" -> claims granted, each counted once
--- ARGV        path, kind code, daily cap, seconds to keep; then for each i: n, user id * n
+-- KEYS  epoch, tally:{shard}:date, then gate:{shard}:bucket:date for each bucket (shared/gate/keys.py)
+-- ARGV  run id, path, kind code, daily cap, seconds to keep; a number of users for each bucket; then the user ids,
+--       bucket by bucket, those of one user side by side
 -- Answers one digit a user, in order (contract.py Claim).
 
-local path, kind, cap, keep = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local shift = 4 + 3 * kind
-local unit = bit.lshift(1, shift)
-local answers, at = {}, 5
+local path, kind, cap, keep = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local buckets = #KEYS - 2
+local first = 5 + buckets
+if paused(ARGV[2], ARGV[3], '') then return string.rep('7', #ARGV - first) end
 
-for i = 1, #KEYS, 2 do
-  local n = tonumber(ARGV[at])
-  local ids = {}
-  for j = 1, n do ids[j] = ARGV[at + j] end
-  at = at + n + 1
+local shift = 1 + 3 * kind
+local taken = lshift(path, shift)
+local answers, tally = {}, {}
+local at = first
 
-  local values = redis.call('HMGET', KEYS[i], unpack(ids))
-  local writes, granted = {}, 0
-  local seen = {}
+for i = 1, buckets do
+  local n = tonumber(ARGV[5 + i])
+  local values = redis.call('HMGET', KEYS[i + 2], unpack(ARGV, at + 1, at + n))
+  local writes, w = {}, 0
+  local last, last_value
   for j = 1, n do
-    local id = ids[j]
-    local value = seen[id] or tonumber(values[j] or 0)
-    local state = bit.band(bit.rshift(value, shift), 7)
-    local answer
-    -- Our own claim first: who repeats a crashed page must get the answers that the page got.
-    if state == path then answer = 1
-    elseif state == path + 2 then answer = 2
-    elseif bit.band(value, 1) == 1 then answer = 3
-    elseif state ~= 0 then answer = 4
-    elseif bit.band(bit.rshift(value, 1), 7) >= cap then answer = 5
+    local id = ARGV[at + j]
+    local value = values[j]
+    if id == last then value = last_value end
+    local answer = 0
+    if value then
+      value = tonumber(value)
+      local state = band(rshift(value, shift), 7)
+      -- Our own claim first: who repeats a crashed page must get the answers that the page got.
+      if state == path then answer = 1
+      elseif state == path + 2 then answer = 2
+      elseif band(value, 1) == 1 then answer = 3
+      elseif state == 5 then answer = 6
+      elseif state ~= 0 then answer = 4
+      elseif count(value) >= cap then answer = 5
+      else value = value + taken end
     else
-      answer = 0
-      value = value + path * unit + 2
-      seen[id] = value
-      writes[#writes + 1] = id
-      writes[#writes + 1] = value
-      granted = granted + 1
+      value = taken
     end
+    if answer == 0 then
+      writes[w + 1], writes[w + 2] = id, value
+      w = w + 2
+    end
+    last, last_value = id, value
     answers[#answers + 1] = answer
+    tally[answer] = (tally[answer] or 0) + 1
   end
-  if granted > 0 then
-    redis.call('HSET', KEYS[i], unpack(writes))
-    redis.call('EXPIRE', KEYS[i], keep)
-    redis.call('HINCRBY', KEYS[i + 1], path .. ':' .. kind, granted)
-    redis.call('EXPIRE', KEYS[i + 1], keep)
+  if w > 0 then
+    redis.call('HSET', KEYS[i + 2], unpack(writes))
+    redis.call('EXPIRE', KEYS[i + 2], keep)
   end
+  at = at + n
 end
+for answer, n in pairs(tally) do
+  redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':' .. ARGV[3] .. ':' .. answer, n)
+end
+redis.call('EXPIRE', KEYS[2], keep)
 return table.concat(answers)

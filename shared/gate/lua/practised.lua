@@ -1,30 +1,28 @@
 -- Mark users of one shard as having practised.
 --
--- KEYS[i]  gate:{shard}:bucket:date  hash: user id -> value (shared/gate/value.py)
--- ARGV     seconds to keep; then for each i: n, user id * n
+-- KEYS  epoch, then gate:{shard}:bucket:date for each bucket
+-- ARGV  run id, seconds to keep; a number of users for each bucket; then the user ids
 -- Answers how many were not marked before.
 
-local keep, at, marked = ARGV[1], 2, 0
+local buckets = #KEYS - 1
+local at, marked = 2 + buckets, 0
 
-for i = 1, #KEYS do
-  local n = tonumber(ARGV[at])
-  local ids = {}
-  for j = 1, n do ids[j] = ARGV[at + j] end
-  at = at + n + 1
-
-  local values = redis.call('HMGET', KEYS[i], unpack(ids))
-  local writes = {}
+for i = 1, buckets do
+  local n = tonumber(ARGV[2 + i])
+  local values = redis.call('HMGET', KEYS[i + 1], unpack(ARGV, at + 1, at + n))
+  local writes, w = {}, 0
   for j = 1, n do
     local value = tonumber(values[j] or 0)
-    if bit.band(value, 1) == 0 then
-      writes[#writes + 1] = ids[j]
-      writes[#writes + 1] = value + 1
+    if band(value, 1) == 0 then
+      writes[w + 1], writes[w + 2] = ARGV[at + j], value + 1
+      w = w + 2
     end
   end
-  if #writes > 0 then
-    redis.call('HSET', KEYS[i], unpack(writes))
-    redis.call('EXPIRE', KEYS[i], keep)
-    marked = marked + #writes / 2
+  if w > 0 then
+    redis.call('HSET', KEYS[i + 1], unpack(writes))
+    redis.call('EXPIRE', KEYS[i + 1], ARGV[2])
+    marked = marked + w / 2
   end
+  at = at + n
 end
 return marked

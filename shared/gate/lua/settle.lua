@@ -1,27 +1,31 @@
--- Settle claims of one path and shard: a provider accepted these sends.
+-- Settle sends of one path and shard: a provider accepted them. A fact, whatever became of the claim meanwhile (the
+-- gate may have been rebuilt without it, or the user opted out while the provider was being called).
 --
--- KEYS[i]  gate:{shard}:bucket:date  hash: user id -> value (shared/gate/value.py)
--- ARGV     path, seconds to keep; then for each i: n, (user id, kind code) * n
--- Answers how many it settled; a claim that is settled or not this path's stays as it is.
+-- KEYS  epoch, then gate:{shard}:bucket:date for each bucket
+-- ARGV  run id, path, seconds to keep; a number of sends for each bucket; then user id and kind code of each send
+-- Answers how many were not settled before.
 
-local path, keep, at, settled = tonumber(ARGV[1]), ARGV[2], 3, 0
+local settled, keep = tonumber(ARGV[2]) + 2, ARGV[3]
+local buckets = #KEYS - 1
+local at, changed = 3 + buckets, 0
 
-for i = 1, #KEYS do
-  local n = tonumber(ARGV[at])
-  local values, changed = {}, false
+for i = 1, buckets do
+  local n = tonumber(ARGV[3 + i])
+  local values, touched = {}, false
   for j = 1, n do
     local id = ARGV[at + 2 * j - 1]
-    local shift = 4 + 3 * tonumber(ARGV[at + 2 * j])
+    local shift = 1 + 3 * tonumber(ARGV[at + 2 * j])
     -- One user may have two kinds in a call: read again what was just written.
-    local value = values[id] or tonumber(redis.call('HGET', KEYS[i], id) or 0)
-    if bit.band(bit.rshift(value, shift), 7) == path then
-      value = value + bit.lshift(2, shift)
-      redis.call('HSET', KEYS[i], id, value)
-      settled, changed = settled + 1, true
+    local value = values[id] or tonumber(redis.call('HGET', KEYS[i + 1], id) or 0)
+    local state = band(rshift(value, shift), 7)
+    if state ~= settled then
+      value = value + lshift(settled - state, shift)
+      redis.call('HSET', KEYS[i + 1], id, value)
+      changed, touched = changed + 1, true
     end
     values[id] = value
   end
-  at = at + 2 * n + 1
-  if changed then redis.call('EXPIRE', KEYS[i], keep) end
+  if touched then redis.call('EXPIRE', KEYS[i + 1], keep) end
+  at = at + 2 * n
 end
-return settled
+return changed
