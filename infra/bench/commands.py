@@ -23,11 +23,14 @@ def _benches() -> None:
 
 
 def gate(
-    users: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Claims a round")] = 500_000,
+    claims: Annotated[int, typer.Option(min=10_000, max=50_000_000, help="Claims, over all rounds")] = 2_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 5,
+    grow_to: Annotated[
+        int, typer.Option(min=0, max=100_000_000, help="Claims up to which memory is watched; 0: not at all")
+    ] = 20_000_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:
-    """Claims a second and bytes a claim, beside pipelined SET NX EX."""
+    """Claims a second and bytes a claim, beside pipelined SET NX EX and redis-benchmark's HSET."""
     import msgspec
     from rich.console import Console
 
@@ -35,19 +38,23 @@ def gate(
     from infra.stack.stack import Stack
     from shared.settings import load_settings
 
-    console = Console()
+    console = Console(highlight=False)
     stack = Stack(load_settings().state_dir / "bench")
     console.print("starting a Valkey of the bench's own")
     try:
         stack.up(parts=("valkey",))
-        figures = asyncio.run(bench_gate(stack.settings(), users, rounds))
+        figures = asyncio.run(bench_gate(stack.settings(), claims, rounds, grow_to, console.print))
     finally:
         stack.remove()
-    for name, rate in figures.median_rates.items():
-        size = figures.bytes_an_operation[name]
-        console.print(f"{name}: {rate:,.0f} claims/s (median of {rounds} rounds), {size:.1f} bytes a claim")
-    for name, ratio in figures.ratios.items():
-        console.print(f"{figures.ours} to {name}: {ratio:.2f} times as fast")
-    console.print(f"peak RSS of the client: {figures.peak_rss_mb:,.0f} MB")
+    for name, found in (("sparse", figures.sparse), ("dense", figures.dense)):
+        console.print(
+            f"{name}: ours {found.ours.claims_per_s:,.0f} claims/s, {found.ours.bytes_per_claim} B a claim; "
+            f"SET NX EX {found.baseline.claims_per_s:,.0f}/s, {found.baseline.bytes_per_claim} B; "
+            f"limit {found.limit.ops_per_s:,.0f}/s ({found.limit.what})\n"
+            f"  ratio to baseline {found.ratio_to_baseline}, bytes {found.bytes_ratio_to_baseline}, "
+            f"to the limit {found.ratio_to_limit}; peak RSS {found.peak_rss_mb} MB"
+        )
+    single = figures.single_claim_at_1000_per_s
+    console.print(f"a single claim at 1,000/s: p50 {single.p50_ms} ms, p99 {single.p99_ms} ms")
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from shared.keyspace.calls import Answer, Call, Script
 
 ANSWER_SECONDS = 5.0
 CONNECT_SECONDS = 2.0
-CONNECTIONS = 8
-"""Kept open when idle. More are opened where more is under way at once, and closed afterwards."""
+CONNECTIONS = 16
+"""At most so many; whatever more is asked at once waits its turn. The server does one thing at a time anyway."""
 
 
 class Node:
@@ -32,12 +33,17 @@ class Node:
         self._class = self._options.pop("connection_class", Connection)
         self._durable = durable
         self._idle: list[tuple[Connection | SSLConnection, str]] = []
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self.name = f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
 
     async def run(self, calls: Sequence[Call]) -> list[Answer]:
         """All calls in one round trip; one answer a call, an error among them."""
         if not calls:
             return []
+        async with self._turns:
+            return await self._run(calls)
+
+    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         connection, run_id = await self._take()
         try:
             answers = await _exchange(connection, [call.packed(run_id) for call in calls])
@@ -94,10 +100,7 @@ class Node:
         return "" if self._durable else facts["run_id"]
 
     async def _give(self, connection: Connection | SSLConnection, run_id: str) -> None:
-        if len(self._idle) < CONNECTIONS:
-            self._idle.append((connection, run_id))
-        else:
-            await connection.disconnect(nowait=True)
+        self._idle.append((connection, run_id))
 
     async def _drop(self, connection: Connection | SSLConnection) -> None:
         """With it, the idle ones: they most likely lead to the same server that is gone."""

@@ -1,0 +1,38 @@
+"""Latency at a steady rate: every operation starts at its time, whether the ones before it are done or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+
+class Latency(msgspec.Struct):
+    """Milliseconds from the moment an operation should have started."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+async def measure_latency(one: Callable[[int], Awaitable[None]], rate: float, operations: int) -> Latency:
+    """`rate` operations a second; the first tenth warms up and is not counted."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    took: list[float] = []
+
+    async def run(n: int, due: float) -> None:
+        await one(n)
+        took.append((loop.time() - due) * 1000)
+
+    async with asyncio.TaskGroup() as group:
+        for n in range(operations):
+            due = began + n / rate
+            if (early := due - loop.time()) > 0:
+                await asyncio.sleep(early)
+            group.create_task(run(n, due))
+    counted = sorted(took[operations // 10 :])
+    return Latency(
+        round(counted[len(counted) // 2], 2),
+        round(counted[len(counted) * 99 // 100], 2),
+    )
