@@ -20,6 +20,8 @@ _PARTS = (
     "batch.users.commands",
     "stream.commands",
     "batch.commands",
+    "batch.oncall.commands",
+    "batch.maintenance_commands",
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",

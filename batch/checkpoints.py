@@ -1,6 +1,7 @@
 """Where a scan got to, and what it has counted: written after Kafka acknowledged a page, read by every rerun.
 
-The connections are in autocommit mode: every statement here stands for itself.
+The connections are in autocommit mode: every statement here stands for itself, unless its caller puts it into a
+transaction, as a scan does with a checkpoint and the deletion of its page from the outbox.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
-from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from batch.plan import Plan, Slot
 from shared.policy.kinds import COMEBACK
-
-Connection = AsyncConnection[tuple[object, ...]]
+from shared.store.partitions import Connection
 
 
 @dataclass(slots=True)
@@ -27,7 +26,7 @@ class Checkpoint:
     done: bool = False
     pages: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(local date, "granted" or the reason of a denial) -> candidates."""
+    """(local date, "granted" or the reason of a denial) -> candidates of this run's pages; `planned` tells who."""
 
 
 _Row = tuple[int, tuple[int, int] | None, bool, int, list[tuple[str, str, int]]]

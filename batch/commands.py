@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from shared.settings import load_settings
-
-if TYPE_CHECKING:
-    from batch.audit import Audit
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
@@ -28,17 +26,32 @@ def audit(
 ) -> None:
     """Check that every candidate of a local date ended in exactly one place.
 
-    Exit code 0: the accounts hold; 1: they don't, and the first places where they part are named.
+    Exit code 0: the accounts hold; 1: they don't, and the first places where they part are named; 2: a server does not
+    answer.
     """
     import msgspec
+    import psycopg
+    from aiokafka.errors import KafkaError
 
     from batch.audit import audit as run
+    from batch.audit.terminal import progress, show
 
-    result = asyncio.run(run(load_settings(), _day(day)))
+    date_asked = _day(day)
+    try:
+        with progress() as watch:
+            result = asyncio.run(run(load_settings(), date_asked, watch=watch))
+    except psycopg.errors.UndefinedTable:
+        print(
+            "surnia: tables of Surnia are missing in the database: run `surnia up`, which creates them", file=sys.stderr
+        )
+        raise typer.Exit(2) from None
+    except (psycopg.OperationalError, KafkaError) as error:
+        print(f"surnia: a server does not answer; see `surnia status`: {str(error).strip()[:300]}", file=sys.stderr)
+        raise typer.Exit(2) from None
     if as_json:
         print(msgspec.json.encode({**msgspec.to_builtins(result), "holds": result.holds}).decode())
     else:
-        _show(result)
+        show(result)
     if not result.holds:
         raise typer.Exit(1)
 
@@ -48,36 +61,6 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text[:40]!r} is no date: use YYYY-MM-DD", param_hint="--date") from None
-
-
-def _show(result: Audit) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=box.SIMPLE)
-    table.add_column("")
-    for account in result.accounts:
-        table.add_column(f"{account.path}\n{account.kind}", justify="right")
-    for name in ("candidates", "denied", "granted", "delivered", "expired", "failed", "dropped", "in_flight", "lost"):
-        parts = [getattr(account, name) for account in result.accounts]
-        sums = [sum(part.values()) if isinstance(part, dict) else part for part in parts]
-        table.add_row(name.replace("_", " "), *(f"{n:,}" for n in sums))
-        reasons = sorted({reason for part in parts if isinstance(part, dict) for reason in part})
-        for reason in reasons:
-            table.add_row(f"  {reason}", *(f"{part.get(reason, 0):,}" for part in parts), style="dim")
-    console.print(f"Reminders of local date {result.local_date}:" + ("" if result.accounts else " none were planned"))
-    if result.accounts:
-        console.print(table)
-    if result.lag:
-        console.print(f"{result.lag:,} messages are still to be read by delivery or the ledger")
-    for run_id in result.unfinished_scans:
-        console.print(f"the scan {run_id} is not finished; the scans' counts are not compared")
-    for problem in result.problems:
-        console.print(f"[red]does not hold:[/red] {problem}")
-    if result.holds:
-        console.print("[green]the accounts hold[/green]")
 
 
 def scan(

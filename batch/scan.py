@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -13,17 +14,22 @@ import psycopg
 import structlog
 
 from batch import checkpoints
-from batch.checkpoints import Checkpoint, Connection
+from batch.checkpoints import Checkpoint
 from batch.plan import Plan, Slot
+from shared import outbox
 from shared.clock import Clock
 from shared.gate import Gate, RedisGate
-from shared.planning import Denial, claim, records
+from shared.patience import Sleep
+from shared.planning import Denial, Page, Planner
 from shared.policy.kinds import COMEBACK, Path
 from shared.policy.window import QuietHours, expires_at
 from shared.producer import Producer
 from shared.settings import Settings
-from shared.topics import Topics
+from shared.store.partitions import Connection
 from shared.wire.sends import Send, Target
+
+_ASK_AGAIN_SECONDS = 1.0
+"""How often a scan asks whether a pause is over: one page a second costs the gate nothing."""
 
 log = structlog.get_logger()
 
@@ -74,7 +80,10 @@ class _Arrays(NamedTuple):
 
 
 class Scan:
-    """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed."""
+    """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed.
+
+    The connection is in autocommit mode: what belongs together says so.
+    """
 
     def __init__(
         self,
@@ -84,14 +93,13 @@ class Scan:
         gate: Gate,
         producer: Producer,
         on_page: Callable[[int], None] = lambda _: None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self._clock = clock
         self._connection = connection
-        self._gate = gate
-        self._producer = producer
+        self._planner = Planner(Path.batch, gate, producer, settings, clock)
         self._on_page = on_page
-        self._topics = Topics.of(settings)
+        self._sleep = sleep
         self._quiet = QuietHours.of(settings)
         self._query = (files("batch") / "queries" / "page.sql").read_text()
 
@@ -104,8 +112,16 @@ class Scan:
             while not checkpoint.done:
                 arrays = _Arrays.of(slots, checkpoint.after_slot) if checkpoint.after_slot else whole
                 rows = await self._read(arrays, shard, checkpoint)
-                await self._page(slots, rows, checkpoint)
-                await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
+                written = await self._page(plan.run_id, shard, slots, rows)
+                if rows:
+                    checkpoint.counts += written.counts
+                    checkpoint.pages += 1
+                    checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
+                checkpoint.done = len(rows) < self._settings.page_size
+                async with self._connection.transaction():
+                    if written.id is not None:
+                        await outbox.delete(self._connection, written.id)
+                    await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
                 self._on_page(len(rows))
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
@@ -115,26 +131,32 @@ class Scan:
         pages = sum(checkpoint.pages for checkpoint in found.values())
         return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
 
-    async def _page(self, slots: Sequence[Slot], rows: Sequence[_Row], checkpoint: Checkpoint) -> None:
-        """Claim a page and write it; only when Kafka has acknowledged it, move the checkpoint."""
-        if rows:
-            candidates: list[Send] = []
-            denied: list[Denial] = []
-            for row in rows:
-                send = _send(row, slots[row.slot - 1], self._quiet)
-                if row.opted_out >> COMEBACK.code & 1:
-                    denied.append(Denial(send, "opted_out"))
-                elif not send.targets:
-                    denied.append(Denial(send, "no_device"))
-                else:
-                    candidates.append(send)
-            now = self._clock.now()
-            page = await claim(self._gate, Path.batch, candidates, denied, now)
-            await self._producer.write(records(page, Path.batch, self._topics, now, self._settings.send_batch))
-            checkpoint.counts += page.counts
-            checkpoint.pages += 1
-            checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
-        checkpoint.done = len(rows) < self._settings.page_size
+    async def _page(self, run_id: str, shard: int, slots: Sequence[Slot], rows: Sequence[_Row]) -> Page:
+        """Plan a page and bring it to Kafka; returns when nothing of it is paused any more."""
+        candidates: list[Send] = []
+        denied: list[Denial] = []
+        for row in rows:
+            send = _send(row, slots[row.slot - 1], self._quiet)
+            if row.opted_out >> COMEBACK.code & 1:
+                denied.append(Denial(send, "opted_out"))
+            elif not send.targets:
+                denied.append(Denial(send, "no_device"))
+            else:
+                candidates.append(send)
+        written = await self._planner.write(self._connection, candidates, denied)
+        if not written.paused:
+            return written
+        log.warning("paused: the scan waits", run_id=run_id, shard=shard, users=len(written.paused))
+        counts = written.counts
+        while written.paused:
+            if written.id is not None:
+                # Kafka has this part. The checkpoint may be hours away, and nobody must take it for unfinished.
+                await outbox.delete(self._connection, written.id)
+            await self._sleep(_ASK_AGAIN_SECONDS)
+            written = await self._planner.write(self._connection, written.paused, [])
+            counts += written.counts
+        log.info("the scan goes on", run_id=run_id, shard=shard)
+        return written._replace(counts=counts)
 
     async def _read(self, arrays: _Arrays, shard: int, checkpoint: Checkpoint) -> list[_Row]:
         cursor = await self._connection.execute(

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import psycopg
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    IllegalArgumentError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import PoolTimeout
 
-from shared.gate.contract import GateUnavailableError
+from shared.gate.contract import GateClosedError, GateUnavailableError
 
 T = TypeVar("T")
 
@@ -23,11 +31,22 @@ SERVER_TROUBLE: tuple[type[Exception], ...] = (
     PoolTimeout,
     psycopg.OperationalError,
     psycopg.InterfaceError,
+    # A connection that outlived a failover ends at what is a standby now.
+    ReadOnlySqlTransaction,
 )
 """What a server's absence looks like, as opposed to a mistake of ours, which repeating does not mend."""
 
+OUR_MISTAKES: tuple[type[KafkaError], ...] = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTopicError,
+    IllegalArgumentError,
+)
+"""Kafka's name for them: it would say the same for ever."""
+
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 10.0
+"""Seconds: work resumes at most this long after its server does."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -40,7 +59,9 @@ class Patience:
     def __init__(self, sleep: Sleep = asyncio.sleep, registry: CollectorRegistry | None = None) -> None:
         self.sleep = sleep
         self.registry = registry or CollectorRegistry()
-        self._waiting: dict[str, int] = {}
+        self._waiting: Counts[str] = Counts()
+        self._answered: set[str] = set()
+        """Servers that have answered one of those who wait for them."""
         self._waits = Gauge("surnia_waiting", "Calls that wait for a server", ["server"], registry=self.registry)
         self._troubles = Counter(
             "surnia_server_trouble", "Answers that were none, by server and error", ["server", "error"],
@@ -48,49 +69,55 @@ class Patience:
         )  # fmt: skip
 
     async def until_done(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `call` (which must be idempotent) until its servers answer; backs off with full jitter."""
+        """Repeat `call` (which must be idempotent) until its servers answer; backs off with full jitter.
+
+        What is no server's trouble is raised at once.
+        """
         wait = FIRST_WAIT
-        server = ""
+        # A call may need several servers: it waits for each that failed it until all of it is done.
+        servers: set[str] = set()
         try:
             while True:
                 try:
                     result = await call()
+                except OUR_MISTAKES:
+                    raise
                 except SERVER_TROUBLE as error:
-                    self._troubles.labels(server_of(error), type(error).__name__).inc()
-                    if server != server_of(error):
-                        self._leave(server)
-                        server = server_of(error)
+                    server = server_of(error)
+                    self._troubles.labels(server, type(error).__name__).inc()
+                    if server not in servers:
+                        servers.add(server)
                         self._enter(server, what, error)
                     await self.sleep(random.uniform(0, wait))  # noqa: S311  # jitter, not a secret
                     wait = min(wait * 2, LONGEST_WAIT)
                 else:
-                    if server:
-                        self._leave(server, back=True)
-                        server = ""
+                    self._answered |= servers
                     return result
         finally:
-            self._leave(server)
+            for server in servers:
+                self._leave(server)
 
     def _enter(self, server: str, what: str, error: Exception) -> None:
-        already = self._waiting.get(server, 0)
-        self._waiting[server] = already + 1
-        self._waits.labels(server).set(already + 1)
-        if not already:
+        self._waiting[server] += 1
+        self._waits.labels(server).set(self._waiting[server])
+        if self._waiting[server] == 1:
             log.warning(
                 "waiting for a server", server=server, work=what, error=str(error)[:300], kind=type(error).__name__
             )
 
-    def _leave(self, server: str, back: bool = False) -> None:
-        if not server:
-            return
+    def _leave(self, server: str) -> None:
+        """The outage is over when the last who waited is done; unless all of them gave up before an answer."""
         self._waiting[server] -= 1
         self._waits.labels(server).set(self._waiting[server])
-        if back and not self._waiting[server]:
+        if not self._waiting[server] and server in self._answered:
+            self._answered.discard(server)
             log.info("the server is back", server=server)
 
 
 def server_of(error: Exception) -> str:
-    """Which server an error speaks of."""
+    """Which server an error speaks of. A closed gate is another matter than an absent one: waiting does not open it."""
+    if isinstance(error, GateClosedError):
+        return "closed gate"
     if isinstance(error, GateUnavailableError):
         return "gate"
     return "kafka" if isinstance(error, KafkaError) else "postgres"

@@ -1,6 +1,7 @@
-"""The last step of both planners: candidates through the gate, sends and denials to Kafka.
+"""The last step of both planners: candidates through the gate, the page into PostgreSQL, its messages to Kafka.
 
-Whoever calls it may crash and call it again with the same candidates: the gate answers as it did before.
+Whoever calls it may crash at any line and call it again, with the same candidates or without some of them: the gate
+answers as it did before, users count once however many pages name them, and granted beats a denial.
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import NamedTuple
 
-from shared.gate.contract import Claim, Gate, SendKey, Standing
+from shared.clock import Clock
+from shared.gate.contract import Claim, Gate
+from shared.outbox import GRANTED, Decision, Outbox
 from shared.policy.kinds import KINDS, Path
-from shared.producer import Record
+from shared.producer import Producer, Record
+from shared.settings import Settings
+from shared.store.partitions import Connection
 from shared.topics import Topics
 from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, SendBatch, encode
 
@@ -28,46 +34,91 @@ class Denial(NamedTuple):
 class Plan:
     """What a page of candidates came to."""
 
+    decisions: dict[Decision, list[int]] = field(default_factory=dict)
+    """Every candidate once, but for the paused ones."""
     sends: list[Send] = field(default_factory=list)
     expired: list[Send] = field(default_factory=list)
     denied: list[Denial] = field(default_factory=list)
-    dropped: list[Denial] = field(default_factory=list)
-    """Claimed by an attempt that crashed, and turned down since: granted, so it needs an outcome."""
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(local date, "granted" or the reason of a denial) -> candidates."""
+    paused: list[Send] = field(default_factory=list)
+    """Not decided, and so no part of the page: whoever asked keeps them and asks again."""
 
     @property
-    def candidates(self) -> int:
-        return sum(self.counts.values())
+    def counts(self) -> Counter[tuple[str, str]]:
+        """(local date, "granted" or the reason of a denial) -> candidates."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for decision, users in self.decisions.items():
+            counts[decision.local_date.isoformat(), decision.answer] += len(users)
+        return counts
+
+    def decide(self, send: Send, answer: str) -> None:
+        decision = Decision(send.local_date, send.kind, send.campaign, answer)
+        self.decisions.setdefault(decision, []).append(send.user_id)
+
+
+class Page(NamedTuple):
+    """A page that Kafka has. Its caller deletes it from the outbox, together with what else remembers its place."""
+
+    id: int | None
+    """None: there was nothing to write."""
+    counts: Counter[tuple[str, str]]
+    paused: list[Send]
+
+
+class Planner:
+    """One path's last step, for as long as its process lives."""
+
+    def __init__(self, path: Path, gate: Gate, producer: Producer, settings: Settings, clock: Clock) -> None:
+        self._path = path
+        self._gate = gate
+        self._producer = producer
+        self._clock = clock
+        self._topics = Topics.of(settings)
+        self._send_batch = settings.send_batch
+        self._outbox = Outbox()
+
+    async def write(self, connection: Connection, candidates: Sequence[Send], denied: Sequence[Denial]) -> Page:
+        """Claim a page, write it down, write it to Kafka. The connection must not be in a transaction.
+
+        Raises what `shared.patience.SERVER_TROUBLE` lists; safe to repeat after whatever was raised.
+        """
+        now = self._clock.now()
+        plan = await claim(self._gate, self._path, candidates, denied, now)
+        if not plan.decisions:
+            return Page(None, plan.counts, plan.paused)
+        messages = records(plan, self._path, self._topics, now, self._send_batch)
+        page_id = await self._outbox.record(connection, self._path, plan.decisions, messages)
+        await self._producer.write(messages)
+        return Page(page_id, plan.counts, plan.paused)
 
 
 async def claim(gate: Gate, path: Path, candidates: Sequence[Send], denied: Sequence[Denial], now: float) -> Plan:
-    """Ask the gate for every candidate. What is past its window is claimed too, and reported as expired.
-
-    The gate is asked about denials too: one that an earlier attempt had claimed, before the user opted out, say, counts
-    as granted for good and is dropped instead.
-    """
+    """Ask the gate for every candidate. What is past its window is claimed too, and reported as expired."""
     plan = Plan()
-    held = await gate.standing(path, [_key(send) for send, _ in denied])
-    for denial, standing in zip(denied, held, strict=True):
-        if standing is Standing.unclaimed:
-            plan.denied.append(denial)
-            continue
-        plan.counts[denial.send.local_date.isoformat(), "granted"] += 1
-        if standing is not Standing.settled:
-            plan.dropped.append(denial)
-    answers = await gate.claim(path, [_key(send) for send in candidates])
-    for send, answer in zip(candidates, answers, strict=True):
-        if answer.denied:
-            plan.denied.append(Denial(send, answer.reason))
-            continue
-        plan.counts[send.local_date.isoformat(), "granted"] += 1
-        if answer is Claim.settled_before:
-            continue
-        (plan.expired if now >= send.expires_at else plan.sends).append(send)
-    for send, reason in plan.denied:
-        plan.counts[send.local_date.isoformat(), reason] += 1
+    for send, reason in denied:
+        plan.decide(send, reason)
+        plan.denied.append(Denial(send, reason))
+    groups: dict[tuple[str, date, str], list[Send]] = {}
+    for send in candidates:
+        groups.setdefault((send.kind, send.local_date, send.campaign), []).append(send)
+    for (kind, day, campaign), sends in groups.items():
+        answers = await gate.claim(path, kind, day, [send.user_id for send in sends], campaign)
+        for send, answer in zip(sends, answers, strict=True):
+            _fold(plan, send, answer, now)
     return plan
+
+
+def _fold(plan: Plan, send: Send, answer: Claim, now: float) -> None:
+    late = now >= send.expires_at
+    # Past its window it ends as expired whatever the gate would say later: nobody has to wait for the end of a pause.
+    if answer is Claim.paused and not late:
+        plan.paused.append(send)
+    elif answer.denied:
+        plan.decide(send, answer.reason)
+        plan.denied.append(Denial(send, answer.reason))
+    else:
+        plan.decide(send, GRANTED)
+        if answer is not Claim.settled_before:
+            (plan.expired if late else plan.sends).append(send)
 
 
 def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int) -> list[Record]:
@@ -84,7 +135,6 @@ def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int)
         ]
     outcomes = [_outcome(send, Result.denied, reason, now) for send, reason in plan.denied]
     outcomes += [_outcome(send, Result.expired, "expired", now) for send in plan.expired]
-    outcomes += [_outcome(send, Result.dropped, reason, now) for send, reason in plan.dropped]
     out += [
         Record(topics.outcomes, None, encode(OutcomeBatch(path, tuple(outcomes[start : start + send_batch]))))
         for start in range(0, len(outcomes), send_batch)
@@ -92,9 +142,5 @@ def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int)
     return out
 
 
-def _key(send: Send) -> SendKey:
-    return SendKey(send.user_id, send.kind, send.local_date)
-
-
 def _outcome(send: Send, result: Result, reason: str, now: float) -> Outcome:
-    return Outcome(send.user_id, send.kind, send.local_date, result, reason, send.due_at, now)
+    return Outcome(send.user_id, send.kind, send.local_date, result, reason, send.due_at, now, campaign=send.campaign)

@@ -119,6 +119,7 @@ class Settings(BaseSettings):
 
     # Around the engine.
     clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")
+    metrics_port: Port = Field(0, description="Port of a worker's Prometheus metrics on loopback; 0: none are served")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = Field(False, description="Logs as JSON lines instead of for a reader")
 

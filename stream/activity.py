@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from faust.types import EventT
 
-from shared.patience import until_done
 from shared.wire.events import decode_event
 from stream.effects import Effects, effects_of
 from stream.readable import readable
@@ -20,15 +19,19 @@ async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Eff
     zoneless = [event.user_id for event in events if not event.time_zone]
     zones: dict[int, str] = {}
     if zoneless:
-        zones = await until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
+        zones = await runtime.patience.until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
     effects = effects_of(events, zones, runtime.settings.default_time_zone)
     # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
-    await until_done("marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now)))
+    await runtime.patience.until_done(
+        "marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now))
+    )
+    if wishes := effects.opt_outs(now):
+        await runtime.patience.until_done("telling the gate of opt-outs", lambda: runtime.gate.opt_out(wishes))
     # Before the update: what a user did after the deletion stays.
     if effects.deleted:
-        await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
-    await until_done(
+        await runtime.patience.until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
+    await runtime.patience.until_done(
         "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
     )
-    await until_done("writing activity back", lambda: runtime.writeback.write(effects))
+    await runtime.patience.until_done("writing activity back", lambda: runtime.writeback.write(effects))
     return effects

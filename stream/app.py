@@ -5,6 +5,7 @@ A role is what scales by itself: `stream` (activity and the due index), `deliver
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 
 import faust
 import structlog
-from faust.types import EventT, StreamT
+from faust.types import ConsumerT, EventT, StreamT
 
 from shared.lag import group_of
 from shared.policy.kinds import Lane
@@ -21,12 +22,15 @@ from stream.batches import batches
 from stream.due.fire import Firing, owned_shards
 from stream.ledger import Ledger, handle_outcomes
 from stream.runtime import Runtime
+from stream.sweeper import sweep
 
 WITHIN = 0.05
 """Seconds a message waits at most for company in its batch."""
 EVENTS = 2_000
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
+SETTLE_SECONDS = 2.0
+"""For what follows a provider's answer: the gate, and outcomes to Kafka."""
 
 log = structlog.get_logger()
 
@@ -53,6 +57,16 @@ class SurniaApp(faust.App):
     async def on_start(self) -> None:
         await self.runtime.open()
         await super().on_start()
+
+    async def _consumer_wait_empty(self, consumer: ConsumerT, logger: Any) -> None:
+        # Faust waits for the batches in hand when it stops or its group shares out the partitions anew: for ever, and
+        # with it the whole group, where one of them waits for a server. Long enough for a provider's last answer to be
+        # settled is enough: what is not acknowledged by then comes again.
+        waiting = asyncio.ensure_future(super()._consumer_wait_empty(consumer, logger))
+        done, _ = await asyncio.wait({waiting}, timeout=self.runtime.settings.push_timeout_seconds + SETTLE_SECONDS)
+        if not done:
+            consumer.unacked.clear()
+        await waiting
 
     async def on_stop(self) -> None:
         await super().on_stop()
@@ -103,23 +117,34 @@ def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler)
                 raise
 
 
-def _stream(app: SurniaApp, runtime: Runtime) -> None:
-    activity = runtime.topics.activity
-    firing = Firing(runtime)
-    _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
+def _loop(app: SurniaApp, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+    """Do `work` for as long as the worker runs, with a rest of so many seconds after each round."""
 
     # Not a timer: those warn when a round takes longer than the pause between two, which a backlog may.
     @app.task  # type: ignore[untyped-decorator]  # Faust says Callable
-    async def fire_due() -> None:
+    async def loop() -> None:
         while not app.should_stop:
-            mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
             try:
-                await firing.fire(owned_shards(mine, runtime.settings.partitions))
+                await work()
             except Exception as error:
-                log.exception("due reminders could not be fired")
+                log.exception("a worker's loop failed", loop=name)
                 await app.crash(error)
                 raise
-            await app.sleep(runtime.settings.due_poll_seconds)
+            await app.sleep(seconds)
+
+
+def _stream(app: SurniaApp, runtime: Runtime) -> None:
+    settings, activity = runtime.settings, runtime.topics.activity
+    firing = Firing(runtime)
+    _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
+
+    async def fire_due() -> None:
+        mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
+        await firing.fire(owned_shards(mine, settings.partitions))
+
+    _loop(app, "fire_due", settings.due_poll_seconds, fire_due)
+    # A page is finished a third of its time after it is due at the latest, whichever worker looks first.
+    _loop(app, "sweep", settings.outbox_seconds / 3, partial(sweep, runtime))
 
 
 def _delivery(app: SurniaApp, runtime: Runtime) -> None:
@@ -128,16 +153,22 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.agent import handle_sends
     from stream.delivery.deliverer import Deliverer, open_providers
     from stream.delivery.http2 import Http2Engine
+    from stream.delivery.parking import HELD, handle_parked
+    from stream.delivery.pauses import Pauses
 
-    settings, clock = runtime.settings, runtime.clock
-    providers, catalogue = open_providers(settings, clock), Catalogue.load()
+    settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
+    providers, catalogue, pauses = open_providers(settings, clock), Catalogue.load(), Pauses(gate, patience)
     for lane in Lane:
         # An engine each: in one alone, urgent requests would queue behind a blast's.
         engine = Http2Engine(settings)
         app.closing.append(engine.close)
-        deliverer = Deliverer(clock, runtime.gate, engine, providers, catalogue)
+        deliverer = Deliverer(clock, gate, pauses, engine, providers, catalogue, patience)
         handle = partial(handle_sends, runtime, deliverer)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
+    names = {platform: provider.name for platform, provider in providers.items()}
+    # Suspended: the worker stops, or its group shares out the partitions anew.
+    parked = partial(handle_parked, runtime, pauses, names, lambda: not app.flow_control.is_active())
+    _agent(app, "parked", runtime.topics.parked, HELD, parked)
 
 
 def _ledger(app: SurniaApp, runtime: Runtime) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
+from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
 from shared.wire.events import (
@@ -20,7 +21,13 @@ from shared.wire.events import (
 from stream.due.index import Practised, Started
 
 GATE_DAYS = 3 * 86_400.0
-"""Marks of older practice are left out of the gate: nothing is planned for those dates any more."""
+"""Marks of older practice are left out of the gate: nothing is planned for those dates any more. So are choices made
+longer ago: by then the database's replicas know them."""
+
+CHOICE_DAYS = (-1, 0, 1, 2)
+"""Days from the user's today on which the gate denies what the user has just opted out of. Yesterday: its reminders may
+still be on their way. The days after: whoever plans them reads PostgreSQL, which may be down, or a replica that is
+hours behind; by the third day it knows."""
 
 
 @dataclass(slots=True)
@@ -35,6 +42,9 @@ class UserActivity:
     """Local date -> the last practice on it, unix seconds."""
     started: float | None = None
     opted_out: tuple[str, ...] | None = None
+    """The last choice in the order of the partition; None: none was made."""
+    choices: list[tuple[float, int]] = field(default_factory=list)
+    """Every choice in that order: when it was made, and a bit for the code of each kind that is not wanted."""
 
 
 @dataclass(slots=True)
@@ -54,6 +64,16 @@ class Effects:
             for day, at in user.practices.items()
             if at > now - GATE_DAYS
         ]
+
+    def opt_outs(self, now: float) -> list[tuple[int, date, int]]:
+        """(user, local date, bits of kinds' codes) that the gate is to know as not wanted; no bits: all are wanted."""
+        wishes = []
+        for user_id, user in self.users.items():
+            fresh = [bits for at, bits in user.choices if at > now - GATE_DAYS]
+            if fresh:
+                today = local_date(now, user.time_zone)
+                wishes += [(user_id, today + timedelta(days=n), fresh[-1]) for n in CHOICE_DAYS]
+        return wishes
 
     def practised(self, quiet: QuietHours) -> list[Practised]:
         """The reminders that follow from each user's last practice."""
@@ -117,6 +137,7 @@ def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
         _remove(effects, event)
     elif isinstance(event, PreferencesChanged) and event.opted_out is not None:
         user.opted_out = event.opted_out
+        user.choices.append((event.instant, sum(1 << KINDS[kind].code for kind in set(event.opted_out))))
     locale = getattr(event, "locale", None)
     if locale:
         user.locale = locale

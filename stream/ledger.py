@@ -1,21 +1,19 @@
 """The ledger agent's work: outcomes by COPY into day partitions, and retired tokens out of the devices.
 
-Idempotent: the same outcomes again change nothing.
+Idempotent, and the order does not matter: whatever comes again or late, the same results stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from importlib.resources import files
 
 from faust.types import EventT
 
 from shared.clock import utc
-from shared.patience import until_done
 from shared.policy.kinds import KINDS, Path
 from shared.store.connections import Pool
-from shared.store.partitions import ensure_partition
+from shared.store.partitions import Partitions
 from shared.wire.sends import Outcome, OutcomeBatch, RetiredToken, decode_outcomes
 from stream.readable import readable
 from stream.runtime import Runtime
@@ -29,15 +27,12 @@ class Ledger:
         queries = files("stream") / "queries"
         self._stage = (queries / "stage_outcomes.sql").read_text()
         self._merge = (queries / "merge_ledger.sql").read_text()
-        self._partitions: set[date] = set()
+        self._partitions = Partitions("ledger")
 
     async def write(self, batches: Sequence[OutcomeBatch]) -> None:
         """One transaction for a list of batches."""
         async with self._pool.connection() as connection:
-            for day in {outcome.local_date for batch in batches for outcome in batch.outcomes} - self._partitions:
-                await ensure_partition(connection, day)
-                await connection.commit()
-                self._partitions.add(day)
+            await self._partitions.ensure(connection, (o.local_date for batch in batches for o in batch.outcomes))
             await connection.execute(self._stage)
             async with connection.cursor() as cursor, cursor.copy("COPY staged_outcomes FROM STDIN") as copy:
                 n = 0
@@ -58,7 +53,7 @@ class Ledger:
 
 
 def _row(path: Path, o: Outcome) -> tuple[object, ...]:
-    identity = (o.local_date, o.user_id, KINDS[o.kind].code, int(path))
+    identity = (o.local_date, o.user_id, KINDS[o.kind].code, int(path), o.campaign)
     return *identity, int(o.result), o.reason, o.provider, utc(o.due_at), utc(o.decided_at), o.latency
 
 
@@ -71,4 +66,4 @@ async def handle_outcomes(runtime: Runtime, ledger: Ledger, events: Sequence[Eve
     """Write a batch of raw outcome messages; returns when PostgreSQL has them."""
     batches = await readable(runtime, events, decode_outcomes)
     if batches:
-        await until_done("writing the ledger", lambda: ledger.write(batches))
+        await runtime.patience.until_done("writing the ledger", lambda: ledger.write(batches))

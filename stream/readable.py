@@ -8,7 +8,6 @@ from typing import TypeVar
 import msgspec
 from faust.types import EventT
 
-from shared.patience import until_done
 from shared.producer import Record
 from shared.wire.dead_letters import DeadLetter, encode_dead_letter
 from shared.wire.events import BadEventError
@@ -29,7 +28,7 @@ async def readable(runtime: Runtime, events: Sequence[EventT[bytes]], decode: Ca
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             dead.append(_dead_letter(runtime, event, "invalid", str(error)))
     if dead:
-        await until_done("writing dead letters", lambda: runtime.producer.write(dead))
+        await runtime.patience.until_done("writing dead letters", lambda: runtime.producer.write(dead))
     return good
 
 

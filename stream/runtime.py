@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from shared.clock import Clock
 from shared.gate import RedisGate
-from shared.keyspace import open_keyspace
+from shared.keyspace import Keyspace, open_keyspace
+from shared.metrics import GateMeter
 from shared.patience import Patience
 from shared.policy.window import QuietHours
 from shared.producer import Producer
@@ -25,29 +26,32 @@ class Runtime:
     clock: Clock
     topics: Topics
     quiet: QuietHours
-    gate: RedisGate
+    keyspace: Keyspace
+    gate: GateMeter
     due: DueIndex
     producer: Producer
     pool: Pool
     writeback: WriteBack
     patience: Patience
-    """One for all agents: what several of them wait for is logged once."""
+    """One for all agents: what several of them wait for is logged once. Its registry is the process's."""
 
     @classmethod
     def of(cls, settings: Settings) -> Runtime:
         database = pool(settings)
         keyspace = open_keyspace(settings)
+        patience = Patience()
         return cls(
             settings=settings,
             clock=settings.clock(),
             topics=Topics.of(settings),
             quiet=QuietHours.of(settings),
-            gate=RedisGate(keyspace, settings),
+            keyspace=keyspace,
+            gate=GateMeter(RedisGate(keyspace, settings), patience.registry),
             due=DueIndex(keyspace),
             producer=Producer(settings),
             pool=database,
             writeback=WriteBack(database),
-            patience=Patience(),
+            patience=patience,
         )
 
     async def open(self) -> None:

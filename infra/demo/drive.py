@@ -53,7 +53,7 @@ class Drive:
         self._activity = topics.activity
         self._reads = {
             "stream": (topics.activity,),
-            "delivery": (topics.urgent, topics.normal, topics.blast),
+            "delivery": (topics.urgent, topics.normal, topics.blast, topics.parked),
             "ledger": (topics.outcomes,),
         }
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from infra.simulator.faults import Faults, decode_faults
+from infra.simulator.journal import Journal
 from infra.simulator.recent import RecentPushes
 from infra.simulator.reply import Reply, json_reply
 from infra.simulator.wire import HttpProtocol, Scope, read_body
@@ -19,12 +20,21 @@ BODY_LIMIT: Final = 16 * 1024 * 1024  # a rule may list 200,000 tokens
 
 
 class Admin:
-    def __init__(self, token: str, clock: Clock, faults: Faults, witness: Witness, recent: RecentPushes) -> None:
+    def __init__(
+        self,
+        token: str,
+        clock: Clock,
+        faults: Faults,
+        witness: Witness,
+        recent: RecentPushes,
+        journal: Journal | None = None,
+    ) -> None:
         self._secret = token.encode()
         self._clock = clock
         self._faults = faults
         self._witness = witness
         self._recent = recent
+        self._journal = journal
 
     async def answer(self, scope: Scope, proto: HttpProtocol) -> Reply:
         if not self._secret:
@@ -44,6 +54,8 @@ class Admin:
             case "POST", "reset":
                 self._witness.reset()
                 self._recent.clear()
+                if self._journal:
+                    self._journal.clear()
                 return json_reply(200, {"reset": True})
         return json_reply(404, {"error": "Known: GET stats, pushes?token=, faults; PUT faults; POST reset."})
 

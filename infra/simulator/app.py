@@ -16,6 +16,7 @@ from infra.simulator.devices import Devices
 from infra.simulator.faults import Faults, read_faults
 from infra.simulator.fcm import BODY_LIMIT as FCM_BODY_LIMIT
 from infra.simulator.fcm import Fcm
+from infra.simulator.journal import Journal, read_journal
 from infra.simulator.oauth import BODY_LIMIT as OAUTH_BODY_LIMIT
 from infra.simulator.oauth import AccessTokens, TokenEndpoint
 from infra.simulator.push import Push
@@ -56,7 +57,8 @@ class Simulator:
         self._fcm = Fcm(access, config.project_id)
         token_uri = f"{config.url}/token"
         self._oauth = TokenEndpoint(access, config.fcm_public_key, machine, config.client_email, token_uri)
-        self._admin = Admin(config.admin_token, clock, self._faults, self._witness, self._recent)
+        self._journal = self._open_journal(config.journal) if config.journal else None
+        self._admin = Admin(config.admin_token, clock, self._faults, self._witness, self._recent, self._journal)
         self._ids = itertools.count(round(clock.now() * 1_000_000))
 
     async def __rsgi__(self, scope: Scope, proto: HttpProtocol) -> None:
@@ -144,6 +146,17 @@ class Simulator:
 
     def _accept(self, push: Push) -> None:
         now = self._clock.now()
+        if self._journal:
+            self._journal.write(push, now)
+        self._remember(push, now)
+
+    def _open_journal(self, path: Path) -> Journal:
+        journal = Journal(path)
+        for record in read_journal(path):
+            self._remember(record.push, record.at)
+        return journal
+
+    def _remember(self, push: Push, now: float) -> None:
         self._witness.accepted(push, now)
         self._recent.add(push, now)
 

@@ -30,6 +30,9 @@ def simulator(
         typer.Option(envvar="SURNIA_SIMULATOR_ADMIN_TOKEN", show_envvar=True, help="Opens /admin; empty: closed"),
     ] = "",
     ready_file: Annotated[Path | None, typer.Option(help="Gets port and url as JSON once serving")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Every accepted push is written to it and read back at the next start")
+    ] = None,
 ) -> None:
     """Serve APNs, FCM v1 and Google's token address over TLS, until SIGTERM or Ctrl-C."""
     # Here, because every other command of the front door would otherwise load the server, too.
@@ -51,6 +54,7 @@ def simulator(
                 faults=faults,
                 admin_token=admin_token,
                 ready_file=ready_file,
+                journal=journal,
             )
             serve(
                 config,
@@ -82,6 +86,7 @@ def _config(
     faults: Path | None,
     admin_token: str,
     ready_file: Path | None,
+    journal: Path | None,
 ) -> SimulatorConfig:
     from infra.stack.keys import ensure_provider_keys
     from infra.stack.tls import ensure_tls
@@ -105,4 +110,5 @@ def _config(
         faults=faults,
         admin_token=admin_token,
         ready_file=ready_file,
+        journal=journal,
     )

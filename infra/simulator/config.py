@@ -25,6 +25,7 @@ class SimulatorConfig:
     faults: Path | None = None
     admin_token: str = ""
     ready_file: Path | None = None
+    journal: Path | None = None
 
     @property
     def url(self) -> str:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from infra.simulator.client import AdminClient
 
@@ -26,7 +27,8 @@ class SimulatorStartError(RuntimeError):
 class SimulatorProcess:
     """A running simulator. Use it as a context manager, or call `start` and `stop`.
 
-    Keys and certificates are in `state_dir`; `environment` adds variables such as SURNIA_CLOCK_FILE.
+    Keys and certificates are in `state_dir`; `environment` adds variables such as SURNIA_CLOCK_FILE. Started again, it
+    listens where it did, and with a `journal` it knows what it had accepted before.
     """
 
     def __init__(
@@ -36,16 +38,20 @@ class SimulatorProcess:
         port: int = 0,
         devices: Path | None = None,
         faults: Path | None = None,
+        journal: Path | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.state_dir = state_dir
         self.admin_token = secrets.token_urlsafe(24)
         self.url = ""
-        self._options = ["--port", str(port), "--state-dir", str(state_dir)]
+        self._port = port
+        self._options = ["--state-dir", str(state_dir)]
         if devices:
             self._options += ["--devices", str(devices)]
         if faults:
             self._options += ["--faults", str(faults)]
+        if journal:
+            self._options += ["--journal", str(journal)]
         self._environment = environment or {}
         self._child: subprocess.Popen[bytes] | None = None
         self._admin: AdminClient | None = None
@@ -57,13 +63,15 @@ class SimulatorProcess:
             ready = Path(scratch) / "ready.json"
             environment = os.environ | self._environment | {"SURNIA_SIMULATOR_ADMIN_TOKEN": self.admin_token}
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
-            command = [sys.executable, "-m", "infra.simulator", *self._options, "--ready-file", str(ready)]
-            with self.log_file.open("wb") as log:
+            command = [sys.executable, "-m", "infra.simulator", *self._options]
+            command += ["--port", str(self._port), "--ready-file", str(ready)]
+            with self.log_file.open("ab" if self.url else "wb") as log:
                 self._child = subprocess.Popen(
                     command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
             try:
                 self.url = self._wait(ready, self._child)
+                self._port = urlsplit(self.url).port or 0
                 from infra.stack.tls import (
                     ensure_tls,  # the child has just made the files
                 )
@@ -83,6 +91,12 @@ class SimulatorProcess:
     def pid(self) -> int:
         """The child's process id, for tests that kill it."""
         return self._running().pid
+
+    def kill(self) -> None:
+        """End it as a crash would, without a chance to finish anything; `start` brings it back."""
+        child, self._child, self._admin = self._running(), None, None
+        child.kill()
+        child.wait()
 
     def stop(self) -> None:
         """End it; safe to call again."""

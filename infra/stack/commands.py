@@ -15,6 +15,7 @@ from infra.stack.errors import StackError
 if TYPE_CHECKING:
     from infra.stack.stack import Stack
     from infra.stack.status import StackStatus
+    from shared.gate.pauses import Pause
 
 _CREATED = {"postgres": "missing tables are created; ", "valkey": "", "kafka": "missing topics are created; "}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
@@ -82,16 +83,22 @@ def down(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show each server of the stack; exit code 1 unless all are healthy."""
+    """Show each server of the stack, and what is paused; exit code 1 unless all are healthy."""
     found = _stack().status()
+    paused = _paused(found)
     if as_json:
-        typer.echo(json.dumps(document(found), indent=2))
+        known = None if paused is None else [pause.document() for pause in paused]
+        typer.echo(json.dumps({**document(found), "pauses": known}, indent=2))
     else:
         from rich.console import Console
+        from rich.text import Text
 
         from infra.stack.view import table
 
-        Console().print(table(found))
+        console = Console()
+        console.print(table(found))
+        for pause in paused or ():
+            console.print(Text(f"Paused: {pause.said}", style="bold yellow"), soft_wrap=True)
     raise typer.Exit(0 if found.healthy else 1)
 
 
@@ -99,6 +106,27 @@ def document(found: StackStatus) -> dict[str, Any]:
     """A status as JSON; it never contains a password."""
     parts = {name: {**asdict(part), "healthy": part.healthy} for name, part in found.parts.items()}
     return {"healthy": found.healthy, "changed": found.changed, "state_dir": found.state_dir, "parts": parts}
+
+
+def _paused(found: StackStatus) -> list[Pause] | None:
+    """The pauses in force; None where PostgreSQL can't tell."""
+    if not found.parts["postgres"].healthy:
+        return None
+    import asyncio
+
+    import psycopg
+
+    from shared.gate import pauses
+    from shared.settings import load_settings
+
+    async def read() -> list[Pause]:
+        async with await pauses.connect(load_settings()) as connection:
+            return await pauses.active(connection)
+
+    try:
+        return asyncio.run(read())
+    except psycopg.Error:  # It went down a moment ago, or its tables are not made yet.
+        return None
 
 
 def _stack() -> Stack:

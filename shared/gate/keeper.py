@@ -14,10 +14,10 @@ from shared.gate.places import cut
 from shared.gate.redis_gate import CAMPAIGN_DAYS
 from shared.gate.rules import Rule, parse, written
 from shared.gate.scripts import asking, keeping
-from shared.gate.value import SETTLED
-from shared.identity import SHARDS
+from shared.gate.value import OPTED_OUT, SETTLED, state
+from shared.identity import SHARDS, bucket_of, shard_of
 from shared.keyspace import Call, GateClosedError, Keyspace, explain, open_keyspace
-from shared.policy.kinds import KINDS, Path
+from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
 from shared.settings import Settings
 
 _PRACTISED = -1
@@ -83,8 +83,11 @@ class Keeper:
             [Call(shard, (token, _MARK_SECONDS), script, (rebuild_key(shard),)) for shard in shards]
         )
 
-    async def restore(self, facts: Sequence[Fact]) -> int:
-        """Merge sends upwards; how many values changed. Harmless to repeat, whether the gate is open or not."""
+    async def restore(self, facts: Sequence[Fact], first_day: date = date.min) -> int:
+        """Merge sends upwards; how many values changed. Harmless to repeat, whether the gate is open or not.
+
+        Campaigns' sends of dates before `first_day` are not counted for their date: nobody asks for it any more.
+        """
         calls: list[Call] = []
         groups: dict[tuple[date, str], list[Fact]] = {}
         for fact in facts:
@@ -105,7 +108,7 @@ class Keeper:
                         for bucket in part.buckets
                         for name in (campaign_key(part.shard, bucket, campaign), bucket_key(part.shard, bucket, day))
                     ]
-                    head = (CAMPAIGN_DAYS * 86_400, self._keep, *part.sizes)
+                    head = (CAMPAIGN_DAYS * 86_400, self._keep if day >= first_day else 0, *part.sizes)
                     calls.append(Call(part.shard, (*head, *words), self._scripts["campaign_restore"], names))
                 else:
                     names = [bucket_key(part.shard, bucket, day) for bucket in part.buckets]
@@ -115,16 +118,42 @@ class Keeper:
 
     async def restore_practised(self, marks: Sequence[tuple[int, date]]) -> int:
         """Merge marks of practice; how many were not there."""
+        return await self._restore([(user_id, day, _PRACTISED, 0) for user_id, day in marks])
+
+    async def restore_opt_outs(self, choices: Sequence[tuple[int, date, int]]) -> int:
+        """Merge (user, local date, bits of the kinds' codes that are not wanted); how many values changed."""
+        states = [
+            (user_id, day, code, OPTED_OUT)
+            for user_id, day, kinds in choices
+            for code in KIND_BY_CODE
+            if kinds >> code & 1
+        ]
+        return await self._restore(states)
+
+    async def _restore(self, states: Sequence[tuple[int, date, int, int]]) -> int:
+        """(user, local date, kind's code, state), merged upwards."""
         calls: list[Call] = []
-        days: dict[date, list[int]] = {}
-        for user_id, day in marks:
-            days.setdefault(day, []).append(user_id)
-        for day, ids in days.items():
-            for part in cut(ids, self._bits):
-                words = [word for n in part.positions for word in (ids[n], _PRACTISED, 0)]
+        days: dict[date, list[tuple[int, int, int]]] = {}
+        for user_id, day, code, new in states:
+            days.setdefault(day, []).append((user_id, code, new))
+        for day, mine in days.items():
+            for part in cut([user_id for user_id, _, _ in mine], self._bits):
+                words = [word for n in part.positions for word in mine[n]]
                 names = [bucket_key(part.shard, bucket, day) for bucket in part.buckets]
                 calls.append(Call(part.shard, (self._keep, *part.sizes, *words), self._scripts["restore"], names))
         return sum(await self.keyspace.run(calls))
+
+    async def taken(self, keys: Sequence[SendKey]) -> list[bool]:
+        """Whether sends, of no campaign, are claimed or settled by any path; whether the gate is open or not."""
+        calls = []
+        for user_id, _, day, _ in keys:
+            name = bucket_key(shard_of(user_id), bucket_of(user_id, self._bits), day)
+            calls.append(Call(shard_of(user_id), ("HGET", name, user_id)))
+        states = [
+            state(int(value or 0), KINDS[key.kind].code)
+            for key, value in zip(keys, await self.keyspace.run(calls), strict=True)
+        ]
+        return [0 < each < OPTED_OUT for each in states]
 
     async def open(self, shards: Sequence[int], token: str, epoch: str, rules: Iterable[Rule]) -> list[int]:
         """Vouch for these shards' data, under a name without blanks; the shards where it was lost once more since
@@ -136,6 +165,13 @@ class Keeper:
                 for shard in shards
             ]
         )
+        return [shard for shard, opened in zip(shards, answers, strict=True) if not opened]
+
+    async def trust(self, shards: Sequence[int], epoch: str) -> list[int]:
+        """Open shards whose data somebody knows to be whole, with the pauses that they had, under a name without
+        blanks; those that have no epoch, and so no data, stay closed and are the answer."""
+        script = self._scripts["stamp"]
+        answers = await self.keyspace.run([Call(shard, (epoch,), script, (epoch_key(shard),)) for shard in shards])
         return [shard for shard, opened in zip(shards, answers, strict=True) if not opened]
 
     async def write_rules(self, rules: Iterable[Rule]) -> list[int]:

@@ -8,7 +8,7 @@ from shared.keyspace import Script
 
 _ASKS = ("claim", "campaign_claim", "standing", "campaign_standing", "practised", "opt_out")
 _SETTLES = ("settle", "campaign_settle")
-_KEEPS = ("begin", "open", "rules")
+_KEEPS = ("begin", "open", "rules", "stamp")
 _RESTORES = ("restore", "campaign_restore")
 
 

@@ -3,124 +3,170 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.keyspace.addresses import parse_server
 from shared.keyspace.calls import Answer, Call, Script
 
 ANSWER_SECONDS = 5.0
+"""For all answers of one round trip; `?socket_timeout=` in the address says otherwise."""
 CONNECT_SECONDS = 2.0
-CONNECTIONS = 16
-"""At most so many; whatever more is asked at once waits its turn. The server does one thing at a time anyway."""
+"""Until a new connection is let in; `?socket_connect_timeout=` in the address says otherwise."""
+CONNECTIONS = 8
+"""Kept open when idle. More are opened where more is under way at once, and closed afterwards."""
+KNOWN_SECONDS = 1.0
+"""A connection's server is asked who it is so often: it may have been a replica meanwhile."""
+
+_FACTS = Call(0, ("INFO", "server", "replication", "stats", "memory")).packed("")
+
+
+class _Line(NamedTuple):
+    """A connection and what is known of the server at its other end."""
+
+    connection: Connection | SSLConnection
+    guard: str
+    """What guarded scripts are told (calls.py)."""
+    asked: float
+    """When it said so; monotonic seconds."""
 
 
 class Node:
     """A server by its address. Raises redis-py's errors where it does not answer."""
 
-    def __init__(self, url: str, *, durable: bool, **overrides: Any) -> None:
-        self._options: dict[str, Any] = {
-            **parse_url(url),
-            # The older protocol says the same in fewer shapes: a list is a list.
-            "protocol": 2,
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": CONNECT_SECONDS,
-            **overrides,
-        }
-        self._class = self._options.pop("connection_class", Connection)
+    def __init__(self, url: str, *, durable: bool) -> None:
+        options = parse_server(url)
+        self.name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self._class = options.pop("connection_class", Connection)
+        self._answer_seconds: float = options.pop("socket_timeout", None) or ANSWER_SECONDS
+        self._connect_seconds: float = options.pop("socket_connect_timeout", None) or CONNECT_SECONDS
+        # Deadlines are kept here, one a round trip. The older protocol says the same in fewer shapes: a list is a list.
+        own = {"protocol": 2, "decode_responses": False, "socket_timeout": None, "socket_connect_timeout": None}
+        self._options = options | own
         self._durable = durable
-        self._idle: list[tuple[Connection | SSLConnection, str]] = []
-        self._turns = asyncio.Semaphore(CONNECTIONS)
-        self.name = f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+        self._idle: list[_Line] = []
+        self._closed = False
 
     async def run(self, calls: Sequence[Call]) -> list[Answer]:
         """All calls in one round trip; one answer a call, an error among them."""
         if not calls:
             return []
-        async with self._turns:
-            return await self._run(calls)
-
-    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
-        connection, run_id = await self._take()
+        line = await self._take()
         try:
-            answers = await _exchange(connection, [call.packed(run_id) for call in calls])
+            answers = await self._exchange(line.connection, [call.packed(line.guard) for call in calls])
             forgotten = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if forgotten:
                 # It started anew, or never knew them. Nothing of these calls was done.
-                scripts = {script.sha: script for n in forgotten if (script := calls[n].script)}
-                await _teach(connection, list(scripts.values()))
-                again = await _exchange(connection, [calls[n].packed(run_id) for n in forgotten])
+                await self._teach(line.connection, {script for n in forgotten if (script := calls[n].script)})
+                again = await self._exchange(line.connection, [calls[n].packed(line.guard) for n in forgotten])
                 for n, answer in zip(forgotten, again, strict=True):
                     answers[n] = answer
-        except BaseException:
+        except BaseException as error:
             # Cancelled or cut off in the middle: what is still to come on it belongs to nobody.
-            await self._drop(connection)
+            await line.connection.disconnect(nowait=True)
+            if isinstance(error, RedisError | OSError):
+                # The idle ones most likely lead to the same server that is gone.
+                await self._hang_up()
             raise
-        await self._give(connection, run_id)
+        if self._closed or len(self._idle) >= CONNECTIONS:
+            await line.connection.disconnect(nowait=True)
+        else:
+            self._idle.append(line)
         return answers
 
-    async def ask(self, *words: str) -> list[Answer]:
-        """One question on a connection of its own, whatever kind of server it is."""
-        connection = self._class(**self._options)
+    async def ask(self, *words: str) -> Answer:
+        """One question on a connection of its own, whatever kind of server it is; raises what it answers with."""
+        connection = await self._connect()
         try:
-            await connection.connect()
-            return await _exchange(connection, [Call(0, words).packed("")])
+            (answer,) = await self._exchange(connection, [Call(0, words).packed("")])
         finally:
-            await connection.disconnect()
+            await connection.disconnect(nowait=True)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            await connection.disconnect()
+        """Hang up; what is under way is still answered."""
+        self._closed = True
+        await self._hang_up()
 
-    async def _take(self) -> tuple[Connection | SSLConnection, str]:
-        if self._idle:
-            return self._idle.pop()
-        connection = self._class(**self._options)
+    async def _hang_up(self) -> None:
+        idle, self._idle = self._idle, []
+        for line in idle:
+            await line.connection.disconnect(nowait=True)
+
+    async def _take(self) -> _Line:
+        while self._idle:
+            line = self._idle.pop()
+            # Readable without having been asked: the server has closed it, or it holds an answer that is not ours.
+            if not await line.connection.can_read():
+                fresh = time.monotonic() - line.asked < KNOWN_SECONDS
+                return line if fresh else await self._identified(line.connection)
+            await line.connection.disconnect(nowait=True)
+        return await self._identified(await self._connect())
+
+    async def _connect(self) -> Connection | SSLConnection:
+        connection: Connection | SSLConnection = self._class(**self._options)
         try:
-            await connection.connect()
-            return connection, await self._identify(connection)
+            async with asyncio.timeout(self._connect_seconds):
+                await connection.connect()
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError(f"no connection to {self.name} within {self._connect_seconds:g} s") from None
+            raise
+        return connection
+
+    async def _identified(self, connection: Connection | SSLConnection) -> _Line:
+        """The connection with what its server says of itself. It must be a primary, and one that never evicts."""
+        asked = time.monotonic()
+        try:
+            (said,) = await self._exchange(connection, [_FACTS])
+            if isinstance(said, Exception):
+                raise said
+            facts = dict(line.split(":", 1) for line in bytes(said).decode().splitlines() if ":" in line)
+            if facts.get("role") != "master":
+                raise RedisConnectionError(f"{self.name} is a replica")
+            if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy") != "noeviction":
+                # A claim that is evicted would be granted a second time.
+                raise RedisConnectionError(f"{self.name} evicts keys: set its maxmemory-policy to noeviction")
+            return _Line(connection, "" if self._durable else _guard(facts), asked)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
 
-    async def _identify(self, connection: Connection | SSLConnection) -> str:
-        """The run id of the server at the other end, which must be a primary; "" where any is trusted."""
-        facts = dict[str, str]()
-        for section in ("server", "replication"):
-            (said,) = await _exchange(connection, [Call(0, ("INFO", section)).packed("")])
-            if isinstance(said, Exception):
-                raise said
-            facts |= dict(line.split(":", 1) for line in bytes(said).decode().splitlines() if ":" in line)
-        if facts.get("role") != "master":
-            raise RedisConnectionError(f"{self.name} is a replica")
-        return "" if self._durable else facts["run_id"]
-
-    async def _give(self, connection: Connection | SSLConnection, run_id: str) -> None:
-        self._idle.append((connection, run_id))
-
-    async def _drop(self, connection: Connection | SSLConnection) -> None:
-        """With it, the idle ones: they most likely lead to the same server that is gone."""
-        await connection.disconnect(nowait=True)
-        await self.close()
-
-
-async def _exchange(connection: Connection | SSLConnection, packed: list[bytes]) -> list[Answer]:
-    await connection.send_packed_command(packed, check_health=False)
-    answers: list[Answer] = []
-    for _ in packed:
+    async def _exchange(self, connection: Connection | SSLConnection, packed: list[bytes]) -> list[Answer]:
         try:
-            answers.append(await connection.read_response(disconnect_on_error=False))
-        except ResponseError as error:
-            answers.append(error)
-    return answers
+            async with asyncio.timeout(self._answer_seconds):
+                await connection.send_packed_command(packed, check_health=False)
+                return [await _answer(connection) for _ in packed]
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer from {self.name} within {self._answer_seconds:g} s") from None
+
+    async def _teach(self, connection: Connection | SSLConnection, scripts: set[Script]) -> None:
+        loads = [Call(0, ("SCRIPT", "LOAD", script.source)).packed("") for script in scripts]
+        for answer in await self._exchange(connection, loads):
+            if isinstance(answer, Exception):
+                raise answer
 
 
-async def _teach(connection: Connection | SSLConnection, scripts: Sequence[Script]) -> None:
-    loads = [Call(0, ("SCRIPT", "LOAD", script.source)).packed("") for script in scripts]
-    for answer in await _exchange(connection, loads):
-        if isinstance(answer, Exception):
-            raise answer
+def _guard(facts: dict[str, str]) -> str:
+    """What changes whenever a server may have lost writes: its process, and how much another one has written into it.
+
+    A server that was demoted and promoted again keeps its run id, but has taken over the other one's data, without the
+    last writes of its own.
+    """
+    return f"{facts['run_id']}+{facts.get('total_net_repl_input_bytes', '0')}"
+
+
+async def _answer(connection: Connection | SSLConnection) -> Answer:
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except ResponseError as error:
+        return error

@@ -1,19 +1,47 @@
-"""Day partitions of the ledger."""
+"""Day partitions of the tables that have them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Literal
 
 from psycopg import AsyncConnection, errors, sql
 
+Connection = AsyncConnection[tuple[object, ...]]
+Partitioned = Literal["ledger", "planned"]
+"""The tables with a partition a local date."""
 
-async def ensure_partition(connection: AsyncConnection[tuple[object, ...]], day: date) -> None:
-    """Create the ledger's partition for a local date where it is missing; two at once don't harm each other."""
-    statement = sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF ledger FOR VALUES FROM ({}) TO ({})").format(
-        sql.Identifier(f"ledger_{day:%Y%m%d}"), sql.Literal(day), sql.Literal(day + timedelta(days=1))
+
+class Partitions:
+    """One table's partitions, of which this process remembers those it has made sure of."""
+
+    def __init__(self, table: Partitioned) -> None:
+        self._table = table
+        self._known: set[date] = set()
+
+    async def ensure(self, connection: Connection, days: Iterable[date]) -> None:
+        """Create what is missing, in transactions of its own: the connection must not be in one."""
+        for day in set(days) - self._known:
+            await ensure_partition(connection, day, self._table)
+            self._known.add(day)
+
+
+async def ensure_partition(connection: Connection, day: date, table: Partitioned = "ledger") -> None:
+    """Create a table's partition for a local date where it is missing; two at once don't harm each other."""
+    statement = sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+        sql.Identifier(partition_name(table, day)),
+        sql.Identifier(table),
+        sql.Literal(day),
+        sql.Literal(day + timedelta(days=1)),
     )
     try:
         async with connection.transaction():
             await connection.execute(statement)
     except (errors.DuplicateTable, errors.UniqueViolation, errors.InvalidObjectDefinition):
         pass  # Somebody else created it between our look and our CREATE.
+
+
+def partition_name(table: Partitioned, day: date) -> str:
+    """What a local date's partition is called."""
+    return f"{table}_{day:%Y%m%d}"

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from shared.clock import Clock
-from shared.gate.contract import Gate, Standing
-from shared.patience import Sleep, until_done
+from shared.gate.contract import Gate
+from shared.patience import Patience
 from shared.settings import Settings
 from shared.templates import Catalogue
-from shared.wire.sends import OutcomeBatch, Platform, Result, RetiredToken, SendBatch
+from shared.wire.sends import OutcomeBatch, Platform, RetiredToken, SendBatch
+from stream.delivery.admission import Admission
 from stream.delivery.apns import Apns
 from stream.delivery.backoff import Backoff
 from stream.delivery.exchange import Engine
 from stream.delivery.fcm import Fcm
-from stream.delivery.progress import EXPIRED, NO_DEVICE, Job, Progress
+from stream.delivery.pauses import Pauses
+from stream.delivery.progress import NO_DEVICE, Job, Progress
 from stream.delivery.provider import Provider
-from stream.delivery.route import ENDINGS, Route
+from stream.delivery.route import Route
 
-NO_PROVIDER = (Result.failed, "no_provider")
+NO_PROVIDER = "no_provider"
 
 
 def open_providers(settings: Settings, clock: Clock) -> dict[Platform, Provider]:
     """The provider of each platform. Raises `SetupError` where a setting is missing or wrong."""
     return {"ios": Apns(settings, clock), "android": Fcm(settings)}
+
+
+class Delivery(NamedTuple):
+    """What became of a batch: every distinct send of it is in one of the two."""
+
+    outcomes: OutcomeBatch
+    parked: SendBatch
+    """What has to wait for the end of a pause, for the devices that are left to try."""
 
 
 class Deliverer:
@@ -34,29 +45,29 @@ class Deliverer:
         self,
         clock: Clock,
         gate: Gate,
+        pauses: Pauses,
         engine: Engine,
         providers: Mapping[Platform, Provider],
         catalogue: Catalogue,
-        *,
-        sleep: Sleep = asyncio.sleep,
+        patience: Patience,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
     ) -> None:
         self._clock = clock
-        self._gate = gate
-        self._sleep = sleep
         self._catalogue = catalogue
+        self._admission = Admission(gate, clock, patience)
         self._routes = {
-            platform: Route(provider, engine, gate, clock, sleep, backoff) for platform, provider in providers.items()
+            platform: Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff)
+            for platform, provider in providers.items()
         }
 
-    async def deliver(self, batch: SendBatch) -> OutcomeBatch:
-        """One outcome for each distinct send of the batch, and the tokens that turned out to be retired.
+    async def deliver(self, batch: SendBatch) -> Delivery:
+        """One outcome or a place to wait for each distinct send, and the tokens that turned out to be retired.
 
         Waits as long as the gate is down. What it raises (`EngineClosedError`, a bug) leaves the batch to be delivered
         again: what was accepted by then is settled, and not sent twice.
         """
         every = list({progress.key: progress for progress in map(Progress, batch.sends)}.values())
-        jobs = self._jobs(await self._wanted(batch, every))
+        jobs = self._jobs(await self._admission.admit(batch.path, every))
         parts = await asyncio.gather(
             *(self._routes[platform].push(batch.path, part) for platform, part in jobs.items()),
             return_exceptions=True,  # So that no part is cut off between acceptance and settling by another's error.
@@ -67,33 +78,16 @@ class Deliverer:
                 raise part
             retired += part
         now = self._clock.now()
-        return OutcomeBatch(batch.path, tuple(progress.outcome(now) for progress in every), tuple(retired))
+        outcomes = tuple(progress.outcome(now) for progress in every if not progress.parked)
+        parked = tuple(send for progress in every if (send := progress.parked))
+        return Delivery(
+            OutcomeBatch(batch.path, outcomes, tuple(retired)), SendBatch(batch.path, batch.planned_at, parked)
+        )
 
-    async def _wanted(self, batch: SendBatch, every: list[Progress]) -> list[Progress]:
-        """Those that are in time, claimed, not settled, and whose user has not practised."""
-        now = self._clock.now()
-        timely = []
-        for progress in every:
-            if progress.send.expires_at <= now:
-                progress.end(EXPIRED)
-            else:
-                timely.append(progress)
-        if not timely:
-            return []
-        wanted = []
-        keys = [progress.key for progress in timely]
-        standings = await until_done("asking the gate", lambda: self._gate.standing(batch.path, keys), self._sleep)
-        for progress, standing in zip(timely, standings, strict=True):
-            if standing is Standing.clear:
-                wanted.append(progress)
-            else:
-                progress.end(ENDINGS[standing])
-        return wanted
-
-    def _jobs(self, wanted: list[Progress]) -> dict[Platform, list[Job]]:
+    def _jobs(self, admitted: list[Progress]) -> dict[Platform, list[Job]]:
         """One job a device, by platform, with the texts rendered."""
         jobs: dict[Platform, list[Job]] = {}
-        for progress in wanted:
+        for progress in admitted:
             send = progress.send
             targets = {(target.platform, target.token): target for target in send.targets}
             if not targets:
@@ -106,5 +100,5 @@ class Deliverer:
                 if platform in self._routes:
                     jobs.setdefault(platform, []).append(Job(progress, target))
                 else:
-                    progress.fail("", NO_PROVIDER[1])
+                    progress.fail("", NO_PROVIDER, target)
         return jobs

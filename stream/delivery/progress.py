@@ -1,6 +1,8 @@
-"""A send on its way: what has become of its devices so far, and in the end its one outcome."""
+"""A send on its way: what has become of its devices so far, and in the end its one outcome, or a place to wait."""
 
 from __future__ import annotations
+
+from msgspec.structs import replace
 
 from shared.gate.contract import SendKey
 from shared.templates import Text
@@ -10,18 +12,39 @@ SETTLED_BEFORE = (Result.delivered, "settled_before")
 """An earlier delivery of the same batch had it accepted; the ledger keeps the row that came first."""
 EXPIRED = (Result.expired, "expired")
 PRACTISED = (Result.dropped, "practised")
-UNCLAIMED = (Result.dropped, "unclaimed")
+OPTED_OUT = (Result.dropped, "opted_out")
 NO_DEVICE = (Result.dropped, "no_device")
+
+
+Device = tuple[str, str]
+"""Platform and token."""
+
+
+def key_of(send: Send) -> SendKey:
+    """The identity of a send, as the gate knows it."""
+    return SendKey(send.user_id, send.kind, send.local_date, send.campaign)
 
 
 class Progress:
     """One send. Its devices' answers come in any order; the best of them decides."""
 
-    __slots__ = ("_ending", "_failure", "_provider", "accepted", "key", "latency", "send", "send_id", "text")
+    __slots__ = (
+        "_ending",
+        "_failure",
+        "_parked",
+        "_provider",
+        "_spent",
+        "accepted",
+        "key",
+        "latency",
+        "send",
+        "send_id",
+        "text",
+    )
 
     def __init__(self, send: Send) -> None:
         self.send = send
-        self.key = SendKey(send.user_id, send.kind, send.local_date)
+        self.key = key_of(send)
         self.send_id = str(send.send_id)
         self.text = Text("", "")
         # A provider accepted it: it is settled, or about to be, by us.
@@ -30,6 +53,8 @@ class Progress:
         self._provider = ""
         self._ending: tuple[Result, str] | None = None
         self._failure = ""
+        self._parked = False
+        self._spent: set[Device] = set()
 
     def accept(self, provider: str, seconds: float) -> None:
         """A device's provider accepted it, after a round trip of so long. The first counts."""
@@ -42,19 +67,36 @@ class Progress:
         """Nothing more is to be done: for what is not accepted by now, this is why."""
         self._ending = ending
 
-    def retire(self, provider: str) -> None:
+    def park(self) -> None:
+        """It, or the provider of one of its devices, is paused: what was not tried now may be tried later."""
+        self._parked = True
+
+    @property
+    def parked(self) -> Send | None:
+        """The send as it has to wait for the end of a pause, for the devices that are left to try.
+
+        None: it has not. One device has it, or it has its ending.
+        """
+        if not self._parked or self.accepted or self._ending:
+            return None
+        # Those that failed for good would be tried again, and fail, each time it comes back.
+        left = tuple(target for target in self.send.targets if _device(target) not in self._spent)
+        return replace(self.send, targets=left)
+
+    def retire(self, provider: str, target: Target) -> None:
         """One device turned out to be gone."""
+        self._spent.add(_device(target))
         self._provider = self._provider or provider
 
-    def fail(self, provider: str, reason: str, seconds: float = 0.0) -> None:
+    def fail(self, provider: str, reason: str, target: Target) -> None:
         """One device could not be reached, for good."""
+        self._spent.add(_device(target))
         if not self.accepted:
             self._provider = provider
             self._failure = reason
-            self.latency = seconds
 
     def outcome(self, now: float) -> Outcome:
-        """The one outcome, decided at `now` (unix seconds)."""
+        """The one outcome of what is not parked, decided at `now` (unix seconds)."""
         if self.accepted:
             result, reason = Result.delivered, "accepted"
         elif self._ending:
@@ -73,7 +115,12 @@ class Progress:
             now,
             self.latency,
             self._provider,
+            send.campaign,
         )
+
+
+def _device(target: Target) -> Device:
+    return target.platform, target.token
 
 
 class Job:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import structlog
 
 from shared.clock import Clock
-from shared.gate.contract import Gate, Standing
-from shared.patience import Sleep, until_done
+from shared.gate.contract import Gate
+from shared.patience import Patience
 from shared.policy.kinds import Path
 from shared.wire.sends import RetiredToken
+from stream.delivery.admission import Admission
 from stream.delivery.backoff import Backoff
 from stream.delivery.errors import Action, Verdict
 from stream.delivery.exchange import Answer, Engine, PushRequest, TransportError
-from stream.delivery.progress import EXPIRED, PRACTISED, SETTLED_BEFORE, UNCLAIMED, Job
+from stream.delivery.pauses import Pauses, covered
+from stream.delivery.progress import EXPIRED, Job
 from stream.delivery.provider import CredentialsError, PayloadTooLargeError, Provider, Push
 
 ATTEMPTS = 4
@@ -24,12 +26,6 @@ MAX_WAIT = 120.0
 """Seconds a batch is held up for one retry at most, or Kafka takes the worker for dead. A provider that asks for more
 gets no retry."""
 
-ENDINGS = {
-    Standing.settled: SETTLED_BEFORE,
-    Standing.practised: PRACTISED,
-    Standing.unclaimed: UNCLAIMED,
-}
-
 _log = structlog.get_logger(__name__)
 
 
@@ -37,22 +33,35 @@ class Route:
     """Sends to one provider, in rounds. What is accepted is settled before anything else happens."""
 
     def __init__(
-        self, provider: Provider, engine: Engine, gate: Gate, clock: Clock, sleep: Sleep, backoff: Backoff
+        self,
+        provider: Provider,
+        engine: Engine,
+        gate: Gate,
+        admission: Admission,
+        pauses: Pauses,
+        clock: Clock,
+        patience: Patience,
+        backoff: Backoff,
     ) -> None:
         self._provider = provider
         self._engine = engine
         self._gate = gate
+        self._admission = admission
+        self._pauses = pauses
         self._clock = clock
-        self._sleep = sleep
+        self._patience = patience
         self._backoff = backoff
         self._alerted: set[str] = set()
 
     async def push(self, path: Path, jobs: list[Job]) -> list[RetiredToken]:
-        """Deliver what stood clear a moment ago; the answers go into the jobs' progress."""
+        """Deliver what was admitted a moment ago; the answers go into the jobs' progress."""
         retired: list[RetiredToken] = []
         for tries in range(1, ATTEMPTS + 1):
             if tries > 1:
-                jobs = await self._still_clear(path, jobs)
+                jobs = await self._still_wanted(path, jobs)
+            jobs = await self._not_paused(path, jobs)
+            if not jobs:
+                break
             verdicts = await self._round(path, jobs, retired)
             again = [(job, verdict) for job, verdict in verdicts if self._try_again(job, verdict, tries)]
             wait = self._wait(tries, [verdict for _, verdict in again])
@@ -62,25 +71,29 @@ class Route:
                 if wait <= MAX_WAIT and until < job.progress.send.expires_at:
                     jobs.append(job)
                 else:
-                    job.progress.fail(self._provider.name, verdict.reason)
+                    job.progress.fail(self._provider.name, verdict.reason, job.target)
             if not jobs:
                 break
             if wait:
-                await self._sleep(wait)
+                await self._patience.sleep(wait)
         return retired
 
-    async def _still_clear(self, path: Path, jobs: list[Job]) -> list[Job]:
-        keys = [job.progress.key for job in jobs]
-        standings = await until_done("asking the gate", lambda: self._gate.standing(path, keys), self._sleep)
-        clear = []
-        for job, standing in zip(jobs, standings, strict=True):
-            # Settled by ourselves, for another of the user's devices: this one still has its turn.
-            ours = standing is Standing.settled and job.progress.accepted
-            if standing is Standing.clear or ours:
-                clear.append(job)
+    async def _still_wanted(self, path: Path, jobs: list[Job]) -> list[Job]:
+        wanted = set(await self._admission.admit(path, (job.progress for job in jobs)))
+        return [job for job in jobs if job.progress in wanted]
+
+    async def _not_paused(self, path: Path, jobs: list[Job]) -> list[Job]:
+        """Without those that this provider must not get now: they are parked, unless another device takes the send."""
+        rules = await self._pauses.rules()
+        if not rules:
+            return jobs
+        free = []
+        for job in jobs:
+            if covered(rules, path, job.progress.send, self._provider.name):
+                job.progress.park()
             else:
-                job.progress.end(ENDINGS[standing])
-        return clear
+                free.append(job)
+        return free
 
     async def _round(self, path: Path, jobs: list[Job], retired: list[RetiredToken]) -> list[tuple[Job, Verdict]]:
         """Send once. Returns what was not accepted or retired, and why."""
@@ -101,7 +114,7 @@ class Route:
                 job.progress.accept(name, answer.seconds)
                 accepted.append(job.progress.key)
             elif verdict.action is Action.retire:
-                job.progress.retire(name)
+                job.progress.retire(name, job.target)
                 target, at = job.target, self._clock.now() if verdict.at is None else verdict.at
                 user_id = job.progress.send.user_id
                 retired.append(RetiredToken(user_id, target.device_id, target.token, verdict.reason, at))
@@ -111,7 +124,7 @@ class Route:
                 rest.append((job, verdict))
         if accepted:
             keys = list(dict.fromkeys(accepted))
-            await until_done("settling at the gate", lambda: self._gate.settle(path, keys), self._sleep)
+            await self._patience.until_done("settling at the gate", lambda: self._gate.settle(path, keys))
             self._alerted.clear()
         return rest
 
@@ -128,10 +141,10 @@ class Route:
             try:
                 requests.append(self._provider.request(push, credentials))
             except PayloadTooLargeError:
-                progress.fail(self._provider.name, f"{self._provider.name}_payload_too_large")
+                progress.fail(self._provider.name, f"{self._provider.name}_payload_too_large", job.target)
             except ValueError as error:
                 _log.warning("delivery.unsendable", provider=self._provider.name, error=str(error))
-                progress.fail(self._provider.name, f"{self._provider.name}_unsendable")
+                progress.fail(self._provider.name, f"{self._provider.name}_unsendable", job.target)
             else:
                 sendable.append(job)
         return sendable, requests
@@ -150,7 +163,7 @@ class Route:
             if verdict.action is Action.remint and not job.reminted:
                 job.reminted = True
                 return True
-        job.progress.fail(self._provider.name, verdict.reason)
+        job.progress.fail(self._provider.name, verdict.reason, job.target)
         if verdict.action in (Action.stop, Action.remint) and verdict.reason not in self._alerted:
             self._alerted.add(verdict.reason)
             _log.error(

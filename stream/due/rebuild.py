@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from shared.clock import utc
-from shared.policy.kinds import PRACTICE, STREAK_SAVER
-from shared.policy.window import practice_due, streak_saver_due
+from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
+from shared.policy.window import QuietHours, practice_due, streak_saver_due
 from stream.due.index import Practised
 from stream.runtime import Runtime
 
-_DAYS = 3 * 86_400.0
+DAYS = 3 * 86_400.0
 """Practice from before leaves no reminder that is still to come: the last is due within two local days."""
 _PAGE = 5_000
 
@@ -23,23 +23,37 @@ async def rebuild(runtime: Runtime, progress: Callable[[int], None] = lambda _: 
     scheduled = 0
     async with runtime.pool.connection() as connection, connection.cursor("due_rebuild") as cursor:
         await cursor.execute(
-            "SELECT id, time_zone, last_practice_at FROM users WHERE last_practice_at > %s", (utc(now - _DAYS),)
+            "SELECT id, time_zone, last_practice_at FROM users WHERE last_practice_at > %s", (utc(now - DAYS),)
         )
         while rows := await cursor.fetchmany(_PAGE):
-            lessons = [lesson for row in rows if (lesson := _next(runtime, now, *row))]
+            lessons = [lesson for row in rows if has_reminder(lesson := _next(runtime, now, *row))]
             await runtime.due.update(lessons, [])
             scheduled += len(lessons)
             progress(len(rows))
     return scheduled
 
 
-def _next(runtime: Runtime, now: float, user_id: Any, time_zone: Any, last_practice_at: Any) -> Practised | None:
+def _next(runtime: Runtime, now: float, user_id: Any, time_zone: Any, last_practice_at: Any) -> Practised:
     practised_at: datetime = last_practice_at
-    last = practised_at.timestamp()
-    practice, streak_saver = practice_due(last, time_zone, runtime.quiet), streak_saver_due(last, time_zone)
-    # A reminder whose life is over would only come back as expired.
-    practice_ahead = practice if practice + PRACTICE.life > now else None
-    streak_ahead = streak_saver if streak_saver + STREAK_SAVER.life > now else None
-    if practice_ahead is None and streak_ahead is None:
-        return None
-    return Practised(user_id, practice_ahead, streak_ahead, 0.0)
+    return ahead(practised(user_id, time_zone, practised_at.timestamp(), runtime.quiet), now)
+
+
+def practised(user_id: int, time_zone: str, last: float, quiet: QuietHours) -> Practised:
+    """The reminders that follow from a user's last practice (unix seconds); no timer is taken away."""
+    return Practised(user_id, practice_due(last, time_zone, quiet), streak_saver_due(last, time_zone), 0.0)
+
+
+def ahead(lesson: Practised, now: float) -> Practised:
+    """Without the reminders whose life is over: those would only come back as expired."""
+    return lesson._replace(
+        practice_due=_ahead(PRACTICE, lesson.practice_due, now),
+        streak_saver_due=_ahead(STREAK_SAVER, lesson.streak_saver_due, now),
+    )
+
+
+def has_reminder(lesson: Practised) -> bool:
+    return lesson.practice_due is not None or lesson.streak_saver_due is not None
+
+
+def _ahead(kind: ReminderKind, due: float | None, now: float) -> float | None:
+    return due if due is not None and due + kind.life > now else None

@@ -1,11 +1,14 @@
--- Outcomes into the ledger, each candidate once. The first outcome stays, except that a denial gives way: a later
--- claim of the same send was granted (the state of things changed between two lessons of one day, say).
-INSERT INTO ledger AS l (local_date, user_id, kind, path, result, reason, provider, due_at, decided_at, latency)
-SELECT DISTINCT ON (local_date, user_id, kind, path)
-       local_date, user_id, kind, path, result, reason, provider, due_at, decided_at, latency
+-- Outcomes into the ledger, each candidate once. The higher rank wins: delivered, failed, expired, dropped, denied, as
+-- numbers 1, 3, 2, 4, 0; so whatever is redelivered, and in whatever order it comes, the same results stay. Of two
+-- with the same rank the first stays.
+INSERT INTO ledger AS l
+  (local_date, user_id, kind, path, campaign, result, reason, provider, due_at, decided_at, latency)
+SELECT DISTINCT ON (local_date, user_id, kind, path, campaign)
+       local_date, user_id, kind, path, campaign, result, reason, provider, due_at, decided_at, latency
 FROM staged_outcomes
-ORDER BY local_date, user_id, kind, path, (result = 0), n
-ON CONFLICT (local_date, user_id, kind, path) DO UPDATE SET
+-- Beginning with the key, in its order: workers that write the same rows lock them in the same order.
+ORDER BY local_date, user_id, kind, path, campaign, array_position('{1,3,2,4,0}'::smallint[], result), n
+ON CONFLICT (local_date, user_id, kind, path, campaign) DO UPDATE SET
   result = excluded.result, reason = excluded.reason, provider = excluded.provider, due_at = excluded.due_at,
   decided_at = excluded.decided_at, latency = excluded.latency
-WHERE l.result = 0 AND excluded.result <> 0
+WHERE array_position('{1,3,2,4,0}'::smallint[], excluded.result) < array_position('{1,3,2,4,0}'::smallint[], l.result)

@@ -19,12 +19,15 @@ from infra.stack.keys import ProviderKeys, ensure_provider_keys
 from infra.stack.tls import ensure_tls
 from shared.clock import SystemClock
 from shared.gate.contract import Claim, SendKey, Standing
+from shared.gate.rules import Rule
+from shared.patience import Patience
 from shared.policy.kinds import Path as SendPath
 from shared.settings import Settings
 from shared.templates import Catalogue
 from shared.wire.sends import Result, Send, SendBatch, Target
 from stream.delivery import Deliverer, EngineClosedError, Http2Engine, open_providers
 from stream.delivery.exchange import PushRequest, PushResponse, TransportError
+from stream.delivery.pauses import Pauses
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -38,8 +41,16 @@ class OpenGate:
     async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
         raise NotImplementedError
 
-    async def claim(self, path: SendPath, keys: Sequence[SendKey]) -> list[Claim]:
+    async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
         raise NotImplementedError
+
+    async def claim(
+        self, path: SendPath, kind: str, day: date, user_ids: Sequence[int], campaign: str = ""
+    ) -> list[Claim]:
+        raise NotImplementedError
+
+    async def pauses(self) -> tuple[Rule, ...]:
+        return ()
 
     async def standing(self, path: SendPath, keys: Sequence[SendKey]) -> list[Standing]:
         return [Standing.settled if key in self.settled else Standing.clear for key in keys]
@@ -104,7 +115,8 @@ def _batch(count: int) -> SendBatch:
 
 
 def _deliverer(settings: Settings, engine: Http2Engine, gate: OpenGate) -> Deliverer:
-    return Deliverer(SystemClock(), gate, engine, open_providers(settings, SystemClock()), Catalogue.load())
+    patience, providers = Patience(), open_providers(settings, SystemClock())
+    return Deliverer(SystemClock(), gate, Pauses(gate, patience), engine, providers, Catalogue.load(), patience)
 
 
 async def test_a_batch_reaches_both_providers_and_only_once(
@@ -112,11 +124,11 @@ async def test_a_batch_reaches_both_providers_and_only_once(
 ) -> None:
     gate, batch = OpenGate(), _batch(300)
     deliverer = _deliverer(settings, engine, gate)
-    result = await deliverer.deliver(batch)
+    result, _ = await deliverer.deliver(batch)
     assert {(outcome.result, outcome.reason) for outcome in result.outcomes} == {(Result.delivered, "accepted")}
     assert all(0 < outcome.latency < 5 for outcome in result.outcomes)
     assert len(gate.settled) == 300
-    again = await deliverer.deliver(batch)
+    again, _ = await deliverer.deliver(batch)
     assert {outcome.reason for outcome in again.outcomes} == {"settled_before"}
     stats = simulator.stats()
     assert stats["accepted"] == 400
@@ -135,7 +147,7 @@ async def test_refusals_are_acted_on(settings: Settings, engine: Http2Engine, si
         {"provider": "apns", "tokens": [_ios(9)], "reason": "ExpiredProviderToken", "limit": 1},
         {"provider": "apns", "tokens": [_ios(12)], "reason": "TopicDisallowed"},
     )
-    result = await _deliverer(settings, engine, OpenGate()).deliver(_batch(12))
+    result, _ = await _deliverer(settings, engine, OpenGate()).deliver(_batch(12))
     reasons = {outcome.user_id: outcome.reason for outcome in result.outcomes}
     assert {user_id: reason for user_id, reason in reasons.items() if reason != "accepted"} == {
         3: "unregistered",

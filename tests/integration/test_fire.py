@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared.clock import FileClock, utc
-from shared.gate import GateUnavailableError, SendKey
+from shared.gate import Claim, GateUnavailableError, Rule, SendKey
 from shared.identity import SHARDS, shard_of
+from shared.outbox import GRANTED
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, Path
 from shared.settings import Settings
 from shared.wire.sends import Result, Send, Target
@@ -19,6 +21,7 @@ from stream.due.fire import Firing, owned_shards
 from stream.due.index import Due, Practised, Started
 from stream.runtime import Runtime
 from tests.conftest import NOON
+from tests.integration.planned import answers, decided, in_outbox, put_in_force
 from tests.integration.support import (
     DAY,
     HOUR,
@@ -45,6 +48,11 @@ DUE = NOON - 60
 async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
     async with running(settings) as runtime:
         yield runtime
+
+
+def decided_tomorrow(settings: Settings) -> dict[int, str]:
+    """What was decided for those whose tomorrow has begun."""
+    return {user: answer for (_, _, _, user), answer in decided(settings, TODAY + timedelta(days=1)).items()}
 
 
 def user(number: int = USER, **columns: object) -> dict[str, object]:
@@ -75,7 +83,8 @@ async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs
         ),
     )  # fmt: skip
     assert await outcomes_in(settings) == []
-    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 1}
+    assert answers(settings) == {(Path.stream, "practice", GRANTED): 1}
+    assert in_outbox(settings) == [], "Kafka has the page"
 
 
 async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
@@ -85,12 +94,14 @@ async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
     add_users(settings, user(1, opted_out=0b0001), user(2, time_zone="Pacific/Auckland"), user(3), user(4))
     add_users(settings, user(5), devices=False)
     await runtime.gate.practised([(3, TODAY)])
-    await runtime.gate.claim(Path.stream, [SendKey(4, "abandoned_lesson", TODAY)])
-    await runtime.gate.claim(Path.batch, [SendKey(4, "comeback", TODAY)])
+    await runtime.gate.claim(Path.stream, "abandoned_lesson", TODAY, [4])
+    await runtime.gate.claim(Path.batch, "comeback", TODAY, [4])
     await schedule(runtime, *range(1, 6))
     assert await Firing(runtime).fire(ALL) == 5
     reasons = ["opted_out", "quiet_hours", "practised", "daily_cap", "no_device"]
     assert await denials(settings) == {(n, "practice"): reason for n, reason in enumerate(reasons, start=1)}
+    written = {user: answer for (_, _, _, user), answer in decided(settings).items()}
+    assert written | decided_tomorrow(settings) == dict(enumerate(reasons, start=1))
     assert await sends_in(settings, runtime.topics.urgent) == []
     assert await scheduled(runtime) == []
 
@@ -122,7 +133,7 @@ async def test_what_is_past_its_window_is_reported_as_expired_and_not_sent(
     (outcome,) = await outcomes_in(settings)
     assert (outcome.user_id, outcome.result, outcome.reason, outcome.decided_at) == (1, Result.expired, "expired", NOON)
     assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [2]
-    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 2}
+    assert answers(settings) == {(Path.stream, "practice", GRANTED): 2}
     assert await scheduled(runtime) == []
 
 
@@ -182,7 +193,7 @@ async def test_a_crash_before_the_removal_repeats_the_same_sends_and_counts_them
     first, again = await batches_in(settings, runtime.topics.urgent)
     assert {send.send_id for send in first.sends} == {send.send_id for send in again.sends}
     assert {send.user_id for send in first.sends} == {1, 2}
-    assert await runtime.gate.granted(TODAY) == {(Path.stream, "practice"): 2}
+    assert answers(settings) == {(Path.stream, "practice", GRANTED): 2, (Path.stream, "practice", "opted_out"): 1}
     assert await scheduled(runtime) == []
 
 
@@ -224,11 +235,11 @@ async def test_nothing_is_sent_while_the_gate_is_silent_and_all_of_it_when_it_is
     claim = runtime.gate.claim
     before: list[list[Send]] = []
 
-    async def silent_once(path: Path, keys: Sequence[SendKey]) -> Any:
+    async def silent_once(*question: Any) -> Any:
         if not before:
             before.append(await sends_in(settings, runtime.topics.urgent))
             raise GateUnavailableError
-        return await claim(path, keys)
+        return await claim(*question)
 
     monkeypatch.setattr(runtime.gate, "claim", silent_once)
     assert await Firing(runtime).fire(ALL) == 1
@@ -244,3 +255,107 @@ async def test_kinds_that_are_due_at_once_stop_at_the_daily_cap_the_most_pressin
     await Firing(runtime).fire(ALL)
     assert {send.kind for send in await sends_in(settings, runtime.topics.urgent)} == {PRACTICE.name, STREAK_SAVER.name}
     assert await denials(settings) == {(USER, "abandoned_lesson"): "daily_cap"}
+
+
+async def test_what_is_paused_stays_in_the_index_and_is_fired_when_it_is_resumed(
+    settings: Settings, runtime: Runtime
+) -> None:
+    add_users(settings, user(1), user(2))
+    await schedule(runtime, 1, 2)
+    await put_in_force(settings, Rule(kind="practice"))
+    firing = Firing(runtime)
+    for _ in range(2):
+        assert await firing.fire(ALL) == 0
+    assert len(await scheduled(runtime)) == 2
+    assert await sends_in(settings, runtime.topics.urgent) == []
+    assert (await outcomes_in(settings), decided(settings), in_outbox(settings)) == ([], {}, [])
+    await put_in_force(settings)
+    assert await firing.fire(ALL) == 2
+    assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == {1, 2}
+    assert await scheduled(runtime) == []
+
+
+async def test_a_pause_of_one_kind_holds_up_no_other(settings: Settings, runtime: Runtime) -> None:
+    add_users(settings, user())
+    await runtime.due.update([Practised(USER, DUE, DUE, 0.0)], [Started(USER, DUE)])
+    await put_in_force(settings, Rule(kind="streak_saver"), Rule(path=Path.batch))
+    assert await Firing(runtime).fire(ALL) == 2
+    sends = await sends_in(settings, runtime.topics.urgent)
+    assert {send.kind for send in sends} == {"practice", "abandoned_lesson"}
+    assert [due.user_id for due in await scheduled(runtime)] == [USER]
+
+
+async def test_a_paused_crowd_is_asked_about_one_page_a_round(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many wait in the index: a pause of hours must not keep the worker or Redis busy."""
+    monkeypatch.setattr(fire, "LOOKUP", 4)
+    monkeypatch.setattr(fire, "_PROBE", 2)
+    crowd = users_of_shard(3, 20) + users_of_shard(4, 20)
+    add_users(settings, *(user(n) for n in crowd))
+    await schedule(runtime, *crowd)
+    await put_in_force(settings, Rule(path=Path.stream))
+    asked: list[int] = []
+    read: list[int] = []
+    claim, due = runtime.gate.claim, runtime.due.due
+
+    async def counted_claim(path: Path, kind: str, day: Any, user_ids: Sequence[int], campaign: str = "") -> Any:
+        asked.append(len(user_ids))
+        return await claim(path, kind, day, user_ids, campaign)
+
+    async def counted_due(*question: Any) -> list[Due]:
+        found = await due(*question)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(runtime.gate, "claim", counted_claim)
+    monkeypatch.setattr(runtime.due, "due", counted_due)
+    firing = Firing(runtime)
+    for _ in range(3):
+        assert await firing.fire(ALL) == 0
+    assert asked == [4, 4, 4]
+    assert sorted(read, reverse=True)[:4] == [40, 4, 4, 0], "the first round looks at all, those after it at a few"
+    await put_in_force(settings)
+    assert await firing.fire(ALL) == len(crowd)
+    assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == set(crowd)
+
+
+async def test_a_pause_that_only_some_shards_know_of_yet_holds_up_only_them(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = range(1, 21)
+    held = {n for n in crowd if shard_of(n) % 2}
+    add_users(settings, *(user(n) for n in crowd))
+    await schedule(runtime, *crowd)
+    claim = runtime.gate.claim
+
+    async def half_paused(path: Path, kind: str, day: Any, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
+        found = await claim(path, kind, day, [n for n in user_ids if n not in held], campaign)
+        answers = iter(found)
+        return [Claim.paused if n in held else next(answers) for n in user_ids]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.gate, "claim", half_paused)
+        assert await Firing(runtime).fire(ALL) == len(crowd) - len(held)
+    assert {due.user_id for due in await scheduled(runtime)} == held
+    assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == set(crowd) - held
+    assert await Firing(runtime).fire(ALL) == len(held)
+
+
+async def test_what_is_past_its_window_expires_while_it_is_paused_and_is_never_sent(
+    settings: Settings, runtime: Runtime, clock: FileClock
+) -> None:
+    add_users(settings, user(1), user(2), user(3, opted_out=1))
+    await put_in_force(settings, Rule())
+    await schedule(runtime, 1, due=NOON - 4 * HOUR + 60)
+    await schedule(runtime, 2, 3)
+    firing = Firing(runtime)
+    assert await firing.fire(ALL) == 1, "who has opted out is denied, pause or not"
+    clock.set(NOON + 60)
+    assert await firing.fire(ALL) == 1
+    await put_in_force(settings)
+    assert await firing.fire(ALL) == 1
+    found = {outcome.user_id: outcome.reason for outcome in await outcomes_in(settings)}
+    assert found == {1: "expired", 3: "opted_out"}
+    assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [2]
+    assert answers(settings) == {(Path.stream, "practice", GRANTED): 2, (Path.stream, "practice", "opted_out"): 1}

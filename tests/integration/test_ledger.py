@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import date
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from batch.audit.facts import RANKING, RECORD, Group, Numbers, fold
 from shared.clock import utc
-from shared.policy.kinds import Path
+from shared.policy.kinds import KIND_BY_CODE, Path
 from shared.settings import Settings
 from shared.wire.dead_letters import decode_dead_letter
 from shared.wire.sends import Outcome, OutcomeBatch, Result, RetiredToken, encode
@@ -42,8 +48,8 @@ def deliver(runtime: Runtime) -> Deliver:
     return deliver
 
 
-def outcome(result: Result, user: int = USER, day: date = TODAY, reason: str = "") -> Outcome:
-    return Outcome(user, "practice", day, result, reason or result.name, NOON - 60.5, NOON, 0.25, "apns")
+def outcome(result: Result, user: int = USER, day: date = TODAY, reason: str = "", campaign: str = "") -> Outcome:
+    return Outcome(user, "practice", day, result, reason or result.name, NOON - 60.5, NOON, 0.25, "apns", campaign)
 
 
 def stream(*outcomes: Outcome, retired: tuple[RetiredToken, ...] = ()) -> OutcomeBatch:
@@ -57,8 +63,9 @@ def results(settings: Settings) -> list[tuple[Any, ...]]:
 
 async def test_an_outcome_is_one_row_with_everything_it_said(settings: Settings, deliver: Deliver) -> None:
     await deliver(stream(outcome(Result.delivered)))
-    assert sql(settings, "SELECT * FROM ledger") == [
-        (TODAY, USER, 0, 1, 1, "delivered", "apns", utc(NOON - 60.5), utc(NOON), 0.25)
+    columns = "local_date, user_id, kind, path, campaign, result, reason, provider, due_at, decided_at, latency"
+    assert sql(settings, f"SELECT {columns} FROM ledger") == [
+        (TODAY, USER, 0, 1, "", 1, "delivered", "apns", utc(NOON - 60.5), utc(NOON), 0.25)
     ]
 
 
@@ -79,22 +86,87 @@ async def test_messages_that_come_again_change_nothing(settings: Settings, deliv
 
 @pytest.mark.parametrize("together", [False, True], ids=["in two batches", "in one batch"])
 @pytest.mark.parametrize(
-    ("first", "then", "stays"),
+    ("higher", "lower"),
     [
-        (Result.denied, Result.delivered, Result.delivered),
-        (Result.delivered, Result.denied, Result.delivered),
-        (Result.denied, Result.expired, Result.expired),
-        (Result.delivered, Result.failed, Result.delivered),
-        (Result.dropped, Result.delivered, Result.dropped),
+        (Result.delivered, Result.failed),
+        (Result.failed, Result.expired),
+        (Result.expired, Result.dropped),
+        (Result.dropped, Result.denied),
+        (Result.delivered, Result.denied),
     ],
 )
-async def test_the_first_outcome_stays_but_a_denial_gives_way(
-    settings: Settings, deliver: Deliver, first: Result, then: Result, stays: Result, together: bool
+async def test_the_higher_outcome_wins_whichever_comes_first(
+    settings: Settings, deliver: Deliver, higher: Result, lower: Result, together: bool
 ) -> None:
-    batches = [stream(outcome(first)), stream(outcome(then))]
-    for part in [batches] if together else [[batch] for batch in batches]:
-        await deliver(*part)
-    assert results(settings) == [(USER, "stream", stays.name, stays.name)]
+    for user, order in ((1, (higher, lower)), (2, (lower, higher))):
+        batches = [stream(outcome(result, user)) for result in order]
+        for part in [batches] if together else [[batch] for batch in batches]:
+            await deliver(*part)
+    assert results(settings) == [(user, "stream", higher.name, higher.name) for user in (1, 2)]
+
+
+async def test_campaigns_of_one_user_and_date_are_rows_of_their_own(settings: Settings, deliver: Deliver) -> None:
+    await deliver(stream(outcome(Result.delivered, campaign="spring"), outcome(Result.expired, campaign="summer")))
+    await deliver(stream(outcome(Result.denied), outcome(Result.denied, campaign="spring")))
+    found = sql(settings, "SELECT campaign, result FROM ledger ORDER BY campaign")
+    assert found == [("", Result.denied), ("spring", Result.delivered), ("summer", Result.expired)]
+
+
+Fact = tuple[Path, Outcome]
+facts: st.SearchStrategy[list[Fact]] = st.lists(
+    st.tuples(
+        st.sampled_from([Path.stream, Path.batch]),
+        st.builds(
+            outcome,
+            st.sampled_from(Result),
+            user=st.integers(1, 2),
+            campaign=st.sampled_from(["", "spring"]),
+        ),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=facts, data=st.data())
+async def test_whatever_is_repeated_and_in_whatever_order_the_same_results_stay(
+    settings: Settings, runtime: Runtime, facts: list[Fact], data: st.DataObject
+) -> None:
+    """And they are those that the audit makes of the same outcomes in Kafka."""
+    sql(settings, "TRUNCATE ledger")
+    ledger = Ledger(runtime.pool)
+    again = data.draw(st.lists(st.sampled_from(facts), max_size=6))
+    order = data.draw(st.permutations(facts + again))
+    size = data.draw(st.integers(1, len(order)))
+    batches = [OutcomeBatch(path, (each,)) for path, each in order]
+    for start in range(0, len(batches), size):
+        await ledger.write(batches[start : start + size])
+    rows = sql(settings, "SELECT path, kind, campaign, user_id, result FROM ledger")
+    found = {(Group(Path(path), KIND_BY_CODE[kind].name, campaign), user): r for path, kind, campaign, user, r in rows}
+    assert found == folded(facts)
+
+
+def folded(facts: list[Fact]) -> dict[tuple[Group, int], Result]:
+    """What the audit makes of outcomes."""
+    groups: Numbers[Group] = Numbers()
+    records = [(o.user_id, groups.of(Group(path, o.kind, o.campaign)), RANKING.index(o.result)) for path, o in facts]
+    return {
+        (groups.things[number], user): RANKING[mark]
+        for number, (users, marks) in fold(np.array(records, RECORD)).groups.items()
+        for user, mark in zip(users.tolist(), marks.tolist(), strict=True)
+    }
+
+
+async def test_workers_that_write_the_same_rows_at_once_wait_for_one_another(
+    settings: Settings, runtime: Runtime
+) -> None:
+    users = list(range(1, 401))
+    orders = (users, users[::-1], users[::2] + users[1::2])
+    results_of = (Result.denied, Result.delivered, Result.failed)
+    batches = [stream(*(outcome(r, user) for user in order)) for order, r in zip(orders, results_of, strict=True)]
+    await asyncio.gather(*(Ledger(runtime.pool).write([batch]) for batch in batches * 3))
+    assert results(settings) == [(user, "stream", "delivered", "delivered") for user in users]
 
 
 async def test_of_two_denials_the_first_reason_stays(settings: Settings, deliver: Deliver) -> None:
@@ -154,7 +226,7 @@ async def test_the_first_retirement_of_a_device_stays(settings: Settings, delive
 async def test_malformed_messages_are_dead_lettered_and_the_good_ones_between_them_written(
     settings: Settings, runtime: Runtime, deliver: Deliver
 ) -> None:
-    unknown = msgspec.json.encode({"path": 3, "outcomes": []})
+    unknown = msgspec.json.encode({"path": 9, "outcomes": []})
     strange = encode(stream(outcome(Result.delivered))).replace(b'"practice"', b'"juggling"')
     bad = [b"{", b"", b"\xff", unknown, strange]
     await deliver(*bad[:2], stream(outcome(Result.delivered)), *bad[2:])

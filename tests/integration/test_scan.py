@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from batch import checkpoints
+from batch.checkpoints import Checkpoint
 from batch.plan import Plan, plan
 from batch.scan import Scan, ScanSummary, record, scan
 from shared.clock import FileClock
-from shared.gate import RedisGate, SendKey
+from shared.gate import Claim, Gate, RedisGate, Rule
+from shared.outbox import GRANTED
+from shared.patience import Sleep
 from shared.policy.kinds import Path
 from shared.producer import Producer, Record
 from shared.settings import Settings
 from shared.topics import Topics, count_messages
 from shared.wire.sends import Result, Send
 from tests.conftest import NOON
+from tests.integration.planned import accounted, answers, decided, granted, in_outbox, put_in_force
 from tests.integration.support import (
     HOUR,
     TODAY,
@@ -69,14 +75,6 @@ def due(small: Settings) -> dict[int, tuple[str, int]]:
 
 def silent(user: int, zone: str = ZONES[0], days: int = 7, **columns: object) -> dict[str, object]:
     return {"id": user, "time_zone": zone, "last_active_date": TODAY - timedelta(days=days), **columns}
-
-
-async def granted(settings: Settings, day: date = TODAY) -> dict[tuple[Path, str], int]:
-    gate = RedisGate.connect(settings)
-    try:
-        return await gate.granted(day)
-    finally:
-        await gate.close()
 
 
 def counted(settings: Settings) -> dict[str, int]:
@@ -146,23 +144,25 @@ async def test_a_rerun_continues_a_crashed_scan_and_misses_nobody(
     assert set(times) == set(due)
     assert sum(times.values()) - len(due) == (10 if after else 0), "only the page that was not checkpointed comes again"
     assert len({send.send_id for send in sends}) == len(due)
-    assert await granted(small) == {(Path.batch, "comeback"): len(due)}
+    assert answers(small) == {(Path.batch, "comeback", GRANTED): len(due)}
     assert counted(small) == {"granted": len(due)}
     assert (summary.candidates, summary.granted) == (len(due), len(due))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before Kafka has the page", "after it"])
-async def test_who_opts_out_between_a_crash_and_the_rerun_is_counted_as_granted_all_the_same(
+async def test_who_opts_out_between_a_crash_and_the_rerun_was_granted_all_the_same_and_has_a_send(
     small: Settings, noon: Plan, due: dict[int, tuple[str, int]], after: bool
 ) -> None:
     await crash(small, noon, 0, after)
+    page = granted(small)
+    assert len(page) == 10
     sql(small, "UPDATE users SET opted_out = 8")
     summary = await scan(small, noon, SHARDS)
-    assert await granted(small) == {(Path.batch, "comeback"): summary.granted}
-    assert summary.denied == {"opted_out": len(due) - summary.granted}
-    outcomes = await outcomes_in(small)
-    dropped = [outcome.reason for outcome in outcomes if outcome.result is Result.dropped]
-    assert dropped == ["opted_out"] * summary.granted, "what was claimed has an outcome, whether Kafka had it or not"
+    assert summary.denied == {"opted_out": len(due)}, "the rerun knows of itself alone"
+    assert granted(small) == page, "granted beats a denial"
+    assert len(decided(small)) == len(due)
+    assert await accounted(small) == page
+    assert bool(in_outbox(small)), "the page of the crash is still to be finished by a sweeper"
 
 
 async def test_a_finished_scan_that_runs_again_sends_nothing(
@@ -182,16 +182,159 @@ async def test_two_scans_of_one_run_at_once_claim_and_count_everybody_once(
     summaries = await asyncio.gather(scan(small, noon, SHARDS), scan(small, noon, SHARDS[::-1]))
     sends = await sends_in(small, Topics.of(small).normal)
     assert {send.user_id for send in sends} == set(due)
-    assert await granted(small) == {(Path.batch, "comeback"): len(due)}
+    assert answers(small) == {(Path.batch, "comeback", GRANTED): len(due)}
     assert counted(small) == {"granted": len(due)}
     assert {summary.granted for summary in summaries} == {len(due)}
 
 
+async def test_overlapping_intervals_plan_everybody_once(
+    small: Settings, noon: Plan, due: dict[int, tuple[str, int]]
+) -> None:
+    """A backfill over hours that were scanned already, while one of them still runs."""
+    wider = plan(START - timedelta(hours=2), START + timedelta(hours=2), small)
+    assert wider.run_id != noon.run_id and set(noon.slots) < set(wider.slots)
+    await record(small, wider)
+    await asyncio.gather(scan(small, noon, SHARDS), scan(small, wider, SHARDS[::-1]))
+    found = decided(small)
+    # Two of the others that stand beside the crowd are due in the wider interval; shard 8 is scanned by neither.
+    also = {user for _, _, _, user in found} - set(due)
+    assert set(found.values()) == {GRANTED}
+    assert {user for _, _, _, user in found} == {
+        send.user_id for send in await sends_in(small, Topics.of(small).normal)
+    }
+    assert len(found) == len(due) + len(also)
+
+
+async def test_a_page_leaves_the_outbox_with_its_checkpoint_and_not_before(
+    small: Settings, noon: Plan, due: dict[int, tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoints.save
+
+    async def crashing(*arguments: Any) -> None:
+        await save(*arguments)
+        raise RuntimeError("the machine is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", crashing)
+        with pytest.raises(RuntimeError, match="gone"):
+            await scan(small, noon, SHARDS)
+    assert counted(small) == {}
+    assert len(in_outbox(small)) == 3
+    await scan(small, noon, SHARDS)
+    assert counted(small) == {"granted": len(due)}
+    assert len(in_outbox(small)) == 3, "the crash's page waits for a sweeper; those of the rerun are gone"
+
+
+class Hold(RedisGate):
+    """A gate that holds some users back until somebody resumes them."""
+
+    held: frozenset[int] = frozenset()
+
+    async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
+        found = iter(await super().claim(path, kind, day, [n for n in user_ids if n not in self.held], campaign))
+        return [Claim.paused if n in self.held else next(found) for n in user_ids]
+
+
+@pytest.fixture
+async def hold(small: Settings) -> AsyncIterator[Hold]:
+    gate = Hold.connect(small)
+    yield gate
+    await gate.close()
+
+
+async def scan_with(settings: Settings, planned: Plan, gate: Gate, sleep: Sleep) -> ScanSummary:
+    connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
+    async with connection, Producer(settings) as producer:
+        return await Scan(settings, settings.clock(), connection, gate, producer, sleep=sleep).run(planned, SHARDS)
+
+
+async def test_a_paused_scan_waits_and_goes_on_where_it_was(
+    small: Settings, noon: Plan, due: dict[int, tuple[str, int]]
+) -> None:
+    await put_in_force(small, Rule(path=Path.batch, kind="comeback"))
+    waits: list[float] = []
+
+    async def resumed_at_the_third_look(seconds: float) -> None:
+        waits.append(seconds)
+        assert await sends_in(small, Topics.of(small).normal) == []
+        assert (decided(small), in_outbox(small), counted(small)) == ({}, [], {})
+        if len(waits) == 3:
+            await put_in_force(small)
+
+    gate = RedisGate.connect(small)
+    with capture_logs() as logs:
+        summary = await scan_with(small, noon, gate, resumed_at_the_third_look)
+    await gate.close()
+    assert waits == [1.0] * 3
+    assert Counter(send.user_id for send in await sends_in(small, Topics.of(small).normal)) == Counter(due.keys())
+    assert summary == ScanSummary(noon.run_id, len(SHARDS), 8, len(due), len(due), {})
+    assert [line["event"] for line in logs] == ["paused: the scan waits", "the scan goes on"]
+
+
+async def test_what_is_past_its_window_by_the_end_of_a_pause_is_reported_as_expired(
+    small: Settings, noon: Plan, due: dict[int, tuple[str, int]], clock: FileClock
+) -> None:
+    """And the scan does not wait for longer than that, however long the pause is."""
+    await put_in_force(small, Rule())
+    waits: list[float] = []
+
+    async def hours(seconds: float) -> None:
+        waits.append(seconds)
+        clock.set(NOON + len(waits) * HOUR)
+
+    gate = RedisGate.connect(small)
+    summary = await scan_with(small, noon, gate, hours)
+    await gate.close()
+    assert len(waits) == 4
+    assert await sends_in(small, Topics.of(small).normal) == []
+    found = [(outcome.user_id, outcome.reason) for outcome in await outcomes_in(small)]
+    assert Counter(found) == Counter((user, "expired") for user in due)
+    assert summary.granted == len(due)
+    assert answers(small) == {(Path.batch, "comeback", GRANTED): len(due)}
+
+
+async def test_the_part_of_a_page_that_is_not_paused_is_sent_at_once_and_left_to_no_sweeper(
+    small: Settings, noon: Plan, hold: Hold
+) -> None:
+    users = users_of_shard(3, 6)
+    add_users(small, *map(silent, users[:5]), silent(users[5], opted_out=8))
+    hold.held = frozenset(users[:2])
+    looks: list[set[int]] = []
+
+    async def one_at_a_time(seconds: float) -> None:
+        looks.append({send.user_id for send in await sends_in(small, Topics.of(small).normal)})
+        assert in_outbox(small) == []
+        assert counted(small) == {}
+        hold.held = frozenset(users[1:2] if len(looks) == 1 else ())
+
+    summary = await scan_with(small, noon, hold, one_at_a_time)
+    assert looks == [set(users[2:5]), {users[0], *users[2:5]}]
+    assert (summary.pages, summary.granted, summary.denied) == (1, 5, {"opted_out": 1})
+    assert answers(small) == {(Path.batch, "comeback", GRANTED): 5, (Path.batch, "comeback", "opted_out"): 1}
+    assert len(await outcomes_in(small)) == 1
+    assert in_outbox(small) == []
+
+
+async def test_a_scan_that_is_cut_off_while_it_waits_starts_the_page_again(
+    small: Settings, noon: Plan, hold: Hold
+) -> None:
+    users = users_of_shard(3, 5)
+    add_users(small, *map(silent, users))
+    hold.held = frozenset(users[:2])
+
+    async def cut_off(seconds: float) -> None:
+        raise RuntimeError("the machine is gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        await scan_with(small, noon, hold, cut_off)
+    assert (granted(small), counted(small)) == (set(users[2:]), {})
+    summary = await scan(small, noon, SHARDS)
+    assert summary.granted == 5
+    assert granted(small) == set(users) == {send.user_id for send in await sends_in(small, Topics.of(small).normal)}
+
+
 async def test_a_checkpoint_never_moves_back_within_a_slot_either(small: Settings, noon: Plan) -> None:
     """A try that was overtaken saves its older place: the rerun must not repeat what the other has done."""
-    from batch import checkpoints
-    from batch.checkpoints import Checkpoint
-
     async with await psycopg.AsyncConnection.connect(small.require_postgres(), autocommit=True) as connection:
         ahead, behind = Checkpoint(after_slot=2, after_id=30, pages=3), Checkpoint(after_slot=2, after_id=20, pages=2)
         for checkpoint in (ahead, behind):
@@ -207,7 +350,8 @@ async def test_denials_are_outcomes_with_their_reasons(small: Settings, noon: Pl
     sql(small, "UPDATE devices SET retired_at = now() WHERE user_id = %s", users[5])
     gate = RedisGate.connect(small)
     await gate.practised([(users[0], TODAY)])
-    await gate.claim(Path.stream, [SendKey(users[1], kind, TODAY) for kind in ("practice", "streak_saver")])
+    for kind in ("practice", "streak_saver"):
+        await gate.claim(Path.stream, kind, TODAY, [users[1]])
     await gate.close()
     summary = await scan(small, noon, [3])
     found = {outcome.user_id: (outcome.result, outcome.reason) for outcome in await outcomes_in(small)}

@@ -26,7 +26,7 @@ from sqlalchemy.exc import ProgrammingError
 from shared.identity import MAX_USER_ID, SHARDS, shard_of
 from shared.settings import Settings
 from shared.store.migrate import sqlalchemy_url, upgrade
-from shared.store.partitions import ensure_partition
+from shared.store.partitions import Connection, Partitioned, Partitions, ensure_partition
 from shared.store.tables import metadata
 from tests.integration.support import TODAY, sql
 
@@ -61,7 +61,7 @@ def test_migrating_again_changes_nothing(new_database: NewDatabase) -> None:
     url = new_database("migrated_twice")
     upgrade(url)
     before = columns(url)
-    assert {"users", "devices", "ledger", "scan_runs", "scan_checkpoints"} <= {row[0] for row in before}
+    assert {"users", "devices", "ledger", "scan_runs", "planned", "outbox"} <= {row[0] for row in before}
     upgrade(url)
     assert columns(url) == before
 
@@ -89,13 +89,17 @@ def test_a_migration_that_fails_says_why_and_leaves_nothing_half_done(new_databa
 
 def test_the_migrated_database_is_what_the_tables_declare(addresses: dict[str, str]) -> None:
     def declared(_: object, name: str | None, kind: str, __: bool, ___: object) -> bool:
-        return not (kind == "table" and str(name).startswith("ledger_"))  # Day partitions come and go.
+        # Day partitions come and go.
+        return not (kind == "table" and str(name).startswith(("ledger_", "planned_")))
 
     engine = create_engine(sqlalchemy_url(addresses["postgres_url"]))
-    with engine.connect() as connection:
-        options = {"include_object": declared, "compare_type": True, "compare_server_default": True}
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            options = {"include_object": declared, "compare_type": True, "compare_server_default": True}
+            found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    finally:
+        engine.dispose()
+    assert found == []
 
 
 @given(st.integers(0, 2**32))
@@ -170,9 +174,15 @@ def test_a_few_slots_are_a_descent_each_and_not_the_whole_shard(population: Sett
         ]
 
 
-async def test_a_ledger_day_is_created_once_by_however_many_ask_at_once(settings: Settings) -> None:
+def partitions(settings: Settings, table: str) -> list[str]:
+    query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %s::regclass"
+    return [row[0] for row in sql(settings, query, table)]
+
+
+@pytest.mark.parametrize("table", ["ledger", "planned"])
+async def test_a_day_is_created_once_by_however_many_ask_at_once(settings: Settings, table: Partitioned) -> None:
     day = date(2031, 5, 17)
-    sql(settings, "DROP TABLE IF EXISTS ledger_20310517")
+    sql(settings, f"DROP TABLE IF EXISTS {table}_20310517")
     async with AsyncExitStack() as stack:
         connections = [
             await stack.enter_async_context(await psycopg.AsyncConnection.connect(settings.require_postgres()))
@@ -180,15 +190,29 @@ async def test_a_ledger_day_is_created_once_by_however_many_ask_at_once(settings
         ]
         start = asyncio.Barrier(len(connections))
 
-        async def create(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        async def create(connection: Connection) -> None:
             await start.wait()
             for _ in range(2):
-                await ensure_partition(connection, day)
+                await ensure_partition(connection, day, table)
                 await connection.commit()
 
         await asyncio.gather(*map(create, connections))
-    query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'ledger'::regclass"
-    assert [row for row in sql(settings, query) if row[0] == "ledger_20310517"] == [("ledger_20310517",)]
+    assert partitions(settings, table).count(f"{table}_20310517") == 1
+
+
+async def test_a_day_is_made_sure_of_once_a_process_and_table(settings: Settings) -> None:
+    days = [date(2031, 6, n) for n in range(1, 4)]
+    for table in ("ledger", "planned"):
+        for n in range(1, 4):
+            sql(settings, f"DROP TABLE IF EXISTS {table}_203106{n:02}")
+    known = Partitions("planned")
+    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
+        await known.ensure(connection, [days[0], days[0]])
+        sql(settings, "DROP TABLE planned_20310601")
+        await known.ensure(connection, days)
+    found = [name for name in partitions(settings, "planned") if "203106" in name]
+    assert sorted(found) == ["planned_20310602", "planned_20310603"]
+    assert [name for name in partitions(settings, "ledger") if "203106" in name] == []
 
 
 def test_every_shard_has_users_of_a_dense_range(settings: Settings) -> None:

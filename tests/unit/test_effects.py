@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.clock import utc
+from shared.policy.kinds import KindName
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
 from shared.wire.events import (
     ActivityEvent,
@@ -23,7 +24,7 @@ from shared.wire.events import (
     UserDeleted,
 )
 from stream.due.index import Practised, Started
-from stream.effects import Effects, effects_of
+from stream.effects import GATE_DAYS, Effects, effects_of
 
 NOW = 1_795_262_400.0  # 2026-11-21 12:00 UTC
 QUIET = QuietHours(22, 8)
@@ -36,6 +37,7 @@ class World:
 
     def __init__(self) -> None:
         self.marks: set[tuple[int, date]] = set()
+        self.opted_out: dict[tuple[int, date], int] = {}
         self.due: dict[tuple[str, int], float] = {}
         self.zones = dict(ZONES)
         self.chosen: dict[tuple[str, int], Any] = {}
@@ -45,6 +47,7 @@ class World:
         """One batch, in the order in which the activity agent writes."""
         effects = effects_of(events, self.zones, "UTC")
         self.marks |= set(effects.marks(NOW))
+        self.opted_out |= {(user_id, day): bits for user_id, day, bits in effects.opt_outs(NOW)}
         for user_id in effects.deleted:
             self._forget(user_id)
         for lesson in effects.practised(QUIET):
@@ -114,6 +117,10 @@ def removed(at: float) -> DeviceRemoved:
     return DeviceRemoved(user_id=1, at=utc(at), device_id="d")
 
 
+def chose(user_id: int, *opted_out: KindName, at: float = NOW) -> PreferencesChanged:
+    return PreferencesChanged(user_id=user_id, at=utc(at), opted_out=opted_out)
+
+
 def one(events: Sequence[ActivityEvent]) -> Effects:
     return effects_of(events, ZONES, "UTC")
 
@@ -147,8 +154,9 @@ def test_a_batch_cut_anywhere_comes_to_the_same(events: list[ActivityEvent], dat
 def test_so_does_one_in_which_accounts_are_deleted(events: list[ActivityEvent], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(events)))
     whole, parts = after(events), after(events[:cut], events[cut:])
-    # What was practised before the deletion may stay marked in the gate: it only ever denies.
+    # What was practised or chosen before the deletion may stay in the gate for its days: it only ever denies.
     assert whole.pop("marks") <= parts.pop("marks")
+    assert whole.pop("opted_out").items() <= parts.pop("opted_out").items()
     assert parts == whole
 
 
@@ -211,6 +219,38 @@ def test_every_practised_date_of_a_batch_is_marked() -> None:
 
 def test_practice_of_long_ago_is_not_marked() -> None:
     assert one([completed(3, NOW - 3 * 86_400)]).marks(NOW) == []
+
+
+def test_an_opt_out_holds_at_the_gate_from_yesterday_to_the_day_after_tomorrow_where_the_user_is() -> None:
+    late = NOW + 4 * 3600  # 16:00 in London, the next morning in Tokyo
+    wishes = one([chose(1, "practice", "comeback", at=late), chose(3, "streak_saver", at=late)]).opt_outs(late)
+    assert [(day.day, bits) for user, day, bits in wishes if user == 1] == [(n, 0b1001) for n in (21, 22, 23, 24)]
+    assert [(day.day, bits) for user, day, bits in wishes if user == 3] == [(n, 0b0010) for n in (20, 21, 22, 23)]
+
+
+def test_the_last_choice_in_the_order_of_the_partition_wins() -> None:
+    wishes = one([chose(1, "practice"), chose(1, "comeback", at=NOW - 60)]).opt_outs(NOW)
+    assert {bits for _, _, bits in wishes} == {0b1000}
+
+
+def test_who_opts_in_again_is_wanted_at_the_gate_again() -> None:
+    wishes = one([chose(1, "practice"), chose(1)]).opt_outs(NOW)
+    assert [bits for _, _, bits in wishes] == [0] * 4
+
+
+def test_other_preferences_are_no_choice() -> None:
+    assert one([PreferencesChanged(user_id=1, at=utc(NOW), locale="ja")]).opt_outs(NOW) == []
+
+
+def test_a_kind_that_is_named_twice_counts_once() -> None:
+    assert {bits for _, _, bits in one([chose(1, "practice", "practice")]).opt_outs(NOW)} == {1}
+
+
+def test_a_choice_of_long_ago_is_left_to_the_database() -> None:
+    old = chose(1, "practice", at=NOW - GATE_DAYS)
+    assert one([old]).opt_outs(NOW) == []
+    # Nor does it take the place of one that the gate was told of.
+    assert {bits for _, _, bits in one([chose(1, "comeback"), old]).opt_outs(NOW)} == {0b1000}
 
 
 def test_a_zone_that_an_event_names_comes_before_the_known_one() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import psycopg
 import pytest
 import structlog
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import PoolTimeout
 from structlog.testing import LogCapture
 
 from shared import patience
-from shared.gate.contract import GateUnavailableError
-from shared.patience import FIRST_WAIT, LONGEST_WAIT, until_done
+from shared.gate.contract import GateClosedError, GateUnavailableError
+from shared.patience import FIRST_WAIT, LONGEST_WAIT, Patience
 
 
 class Server:
@@ -34,7 +36,7 @@ class Server:
         self.waits.append(seconds)
 
     async def ask(self) -> int:
-        return await until_done("asking", self.call, self.sleep)
+        return await Patience(self.sleep).until_done("asking", self.call)
 
 
 def down(n: int = 1) -> list[GateUnavailableError]:
@@ -73,6 +75,7 @@ async def test_a_server_that_answers_is_asked_once() -> None:
         PoolTimeout("pool"),
         psycopg.OperationalError("server closed the connection"),
         psycopg.InterfaceError("the connection is lost"),
+        ReadOnlySqlTransaction("a standby since the failover"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -90,6 +93,7 @@ async def test_a_server_that_is_away_is_asked_again(error: Exception) -> None:
         psycopg.DataError("a NUL in a text"),
         psycopg.ProgrammingError("no such table"),
         RuntimeError("ours"),
+        MessageSizeTooLargeError("ours"),
         KeyboardInterrupt(),
     ],
     ids=lambda error: type(error).__name__,
@@ -157,6 +161,83 @@ async def test_a_long_error_is_cut_in_the_log(logs: LogCapture) -> None:
     assert len(logs.entries[0]["error"]) == 300
 
 
+class Crowd:
+    """Several calls that share a patience; each round, each of them that still waits is answered once."""
+
+    def __init__(self) -> None:
+        self.patience = Patience(self._sleep)
+        self._next_round = asyncio.Event()
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._next_round.wait()
+
+    def start(self, *servers: Server) -> list[asyncio.Task[int]]:
+        return [asyncio.create_task(self.patience.until_done("asking", server.call)) for server in servers]
+
+    async def round(self) -> None:
+        this, self._next_round = self._next_round, asyncio.Event()
+        this.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.patience.registry.get_sample_value(name, labels)
+
+
+async def test_all_who_wait_for_a_server_say_so_once_and_it_is_back_for_the_last_of_them(logs: LogCapture) -> None:
+    crowd = Crowd()
+    crowd.start(*(Server(*down(n)) for n in (1, 2, 3)))
+    await asyncio.sleep(0)
+    assert [entry["event"] for entry in logs.entries] == ["waiting for a server"]
+    assert crowd.sample("surnia_waiting", server="gate") == 3
+    await crowd.round()
+    await crowd.round()
+    assert crowd.sample("surnia_waiting", server="gate") == 1
+    assert len(logs.entries) == 1
+    await crowd.round()
+    assert [entry["event"] for entry in logs.entries] == ["waiting for a server", "the server is back"]
+    assert crowd.sample("surnia_waiting", server="gate") == 0
+    assert crowd.sample("surnia_server_trouble_total", server="gate", error="GateUnavailableError") == 6
+
+
+async def test_a_server_that_answered_is_back_even_if_the_last_who_waited_gave_up(logs: LogCapture) -> None:
+    crowd = Crowd()
+    answered, gave_up = crowd.start(Server(*down()), Server(*down(9)))
+    await asyncio.sleep(0)
+    await crowd.round()
+    assert answered.done()
+    gave_up.cancel()
+    await crowd.round()
+    assert [entry["event"] for entry in logs.entries] == ["waiting for a server", "the server is back"]
+
+
+async def test_a_server_for_which_all_gave_up_is_not_back(logs: LogCapture) -> None:
+    crowd = Crowd()
+    (task,) = crowd.start(Server(*down(9)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await crowd.round()
+    assert [entry["event"] for entry in logs.entries] == ["waiting for a server"]
+    assert crowd.sample("surnia_waiting", server="gate") == 0
+
+
+async def test_a_call_that_needs_two_servers_in_trouble_says_so_once_for_each(logs: LogCapture) -> None:
+    await Server(*[*down(), psycopg.OperationalError("down")] * 4).ask()
+    assert [(entry["event"], entry["server"]) for entry in logs.entries[:2]] == [
+        ("waiting for a server", "gate"),
+        ("waiting for a server", "postgres"),
+    ]
+    assert sorted((entry["event"], entry["server"]) for entry in logs.entries[2:]) == [
+        ("the server is back", "gate"),
+        ("the server is back", "postgres"),
+    ]
+
+
+async def test_a_gate_that_comes_back_without_its_data_is_logged_as_closed(logs: LogCapture) -> None:
+    await Server(*down(3), *[GateClosedError("no epoch")] * 3).ask()
+    assert [entry["server"] for entry in logs.entries[:2]] == ["gate", "closed gate"]
+
+
 @pytest.mark.parametrize("make", [lambda: GateUnavailableError("gate")])
 async def test_each_call_is_made_anew(make: Callable[[], Exception]) -> None:
     seen: list[int] = []
@@ -167,5 +248,5 @@ async def test_each_call_is_made_anew(make: Callable[[], Exception]) -> None:
             raise make()
         return len(seen)
 
-    assert await until_done("counting", call, Server().sleep) == 3
+    assert await Patience(Server().sleep).until_done("counting", call) == 3
     assert seen == [0, 1, 2]

@@ -25,28 +25,32 @@ class FakeGate:
 
     def __init__(self, answers: dict[int, Claim] | None = None) -> None:
         self.answers = answers or {}
-        self.held: dict[int, Standing] = {}
-        self.asked: list[tuple[Path, SendKey]] = []
+        self.asked: list[tuple[Path, str, date, list[int], str]] = []
         self.down = False
 
-    async def claim(self, path: Path, keys: Sequence[SendKey]) -> list[Claim]:
+    async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
         if self.down:
             raise GateUnavailableError("down")
-        self.asked += [(path, key) for key in keys]
-        return [self.answers.get(key.user_id, Claim.granted) for key in keys]
+        self.asked.append((path, kind, day, list(user_ids), campaign))
+        return [self.answers.get(user_id, Claim.granted) for user_id in user_ids]
 
     async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
         raise AssertionError("planners do not mark")
 
+    async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
+        raise AssertionError("planners choose for nobody")
+
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        return [self.held.get(key.user_id, Standing.unclaimed) for key in keys]
+        raise AssertionError("distinct users make it unnecessary")
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
         raise AssertionError("planners do not settle")
 
 
-def send(user_id: int, kind: str = "practice", day: date = DAY, expires_at: float = NOW + 60) -> Send:
-    raw = (user_id, kind, day, NOW - 60, expires_at, "UTC", "en", 0, 0, (("d", "ios", "t"),))
+def send(
+    user_id: int, kind: str = "practice", day: date = DAY, expires_at: float = NOW + 60, campaign: str = ""
+) -> Send:
+    raw = (user_id, kind, day, NOW - 60, expires_at, "UTC", "en", 0, 0, (("d", "ios", "t"),), campaign)
     return msgspec.convert(raw, Send)
 
 
@@ -58,7 +62,60 @@ async def test_a_plan_sends_what_the_gate_grants() -> None:
     gate = FakeGate()
     plan = await claim(gate, Path.stream, [send(1), send(2)], [], NOW)
     assert sent(plan) == [1, 2]
-    assert gate.asked == [(Path.stream, SendKey(n, "practice", DAY)) for n in (1, 2)]
+    assert gate.asked == [(Path.stream, "practice", DAY, [1, 2], "")]
+
+
+async def test_the_gate_is_asked_once_for_each_kind_date_and_campaign_and_answers_go_to_whom_they_belong() -> None:
+    tomorrow = date(2026, 11, 22)
+    candidates = [
+        send(1), send(2, day=tomorrow), send(3), send(4, "streak_saver"), send(5, "campaign", campaign="easter"),
+        send(6, "campaign", campaign="winter"), send(7, day=tomorrow),
+    ]  # fmt: skip
+    gate = FakeGate({3: Claim.practised, 5: Claim.daily_cap, 7: Claim.other_path})
+    plan = await claim(gate, Path.blast, candidates, [], NOW)
+    assert gate.asked == [
+        (Path.blast, "practice", DAY, [1, 3], ""),
+        (Path.blast, "practice", tomorrow, [2, 7], ""),
+        (Path.blast, "streak_saver", DAY, [4], ""),
+        (Path.blast, "campaign", DAY, [5], "easter"),
+        (Path.blast, "campaign", DAY, [6], "winter"),
+    ]
+    assert sorted(sent(plan)) == [1, 2, 4, 6]
+    assert plan.decisions == {
+        (DAY, "practice", "", "granted"): [1],
+        (DAY, "practice", "", "practised"): [3],
+        (tomorrow, "practice", "", "granted"): [2],
+        (tomorrow, "practice", "", "other_path"): [7],
+        (DAY, "streak_saver", "", "granted"): [4],
+        (DAY, "campaign", "easter", "daily_cap"): [5],
+        (DAY, "campaign", "winter", "granted"): [6],
+    }
+
+
+async def test_a_campaigns_denials_and_expiries_carry_its_name() -> None:
+    gate = FakeGate({1: Claim.opted_out})
+    candidates = [send(1, "campaign", campaign="easter"), send(2, "campaign", expires_at=NOW, campaign="easter")]
+    plan = await claim(gate, Path.blast, candidates, [], NOW)
+    (record,) = records(plan, Path.blast, TOPICS, NOW, 500)
+    assert {(o.user_id, o.reason, o.campaign) for o in decode_outcomes(record.value).outcomes} == {
+        (1, "opted_out", "easter"),
+        (2, "expired", "easter"),
+    }
+
+
+async def test_who_is_paused_is_no_part_of_the_page_and_is_given_back() -> None:
+    gate = FakeGate({1: Claim.paused, 3: Claim.paused})
+    plan = await claim(gate, Path.stream, [send(1), send(2), send(3)], [Denial(send(4), "no_device")], NOW)
+    assert plan.paused == [send(1), send(3)]
+    assert sent(plan) == [2]
+    assert plan.counts == {("2026-11-21", "granted"): 1, ("2026-11-21", "no_device"): 1}
+    assert {user for users in plan.decisions.values() for user in users} == {2, 4}
+
+
+async def test_nobody_waits_for_the_end_of_a_pause_when_the_window_is_past_already() -> None:
+    plan = await claim(FakeGate({1: Claim.paused}), Path.stream, [send(1, expires_at=NOW)], [], NOW)
+    assert (plan.paused, plan.sends, plan.expired) == ([], [], [send(1, expires_at=NOW)])
+    assert plan.counts == {("2026-11-21", "granted"): 1}
 
 
 async def test_a_repeated_page_sends_again_what_it_was_granted_before() -> None:
@@ -125,7 +182,7 @@ async def test_every_candidate_is_counted_once_and_under_its_own_local_date() ->
     answers = {1: Claim.granted, 2: Claim.practised, 3: Claim.settled_before, 4: Claim.granted}
     candidates = [send(1), send(2), send(3, day=other), send(4, day=other, expires_at=NOW)]
     plan = await claim(FakeGate(answers), Path.stream, candidates, [Denial(send(5, day=other), "no_device")], NOW)
-    assert plan.candidates == 5
+    assert plan.counts.total() == 5
     assert plan.counts == {
         ("2026-11-21", "granted"): 1,
         ("2026-11-21", "practised"): 1,
@@ -168,6 +225,7 @@ def test_every_kind_goes_on_the_lane_of_its_path() -> None:
         "streak_saver": "t.sends.urgent",
         "abandoned_lesson": "t.sends.urgent",
         "comeback": "t.sends.normal",
+        "campaign": "t.sends.blast",
     }
 
 
@@ -175,23 +233,3 @@ def test_the_devices_of_a_send_travel_with_it() -> None:
     (record,) = records(Plan(sends=[send(1)]), Path.stream, TOPICS, NOW, 500)
     assert decode_sends(record.value).sends[0].targets == (Target("d", "ios", "t"),)
     assert record.key is None
-
-
-@pytest.mark.parametrize("standing", [Standing.clear, Standing.practised])
-async def test_a_denial_that_a_crashed_attempt_had_claimed_is_granted_for_good_and_dropped(standing: Standing) -> None:
-    gate = FakeGate()
-    gate.held[1] = standing
-    plan = await claim(gate, Path.batch, [], [Denial(send(1), "opted_out")], NOW)
-    assert (plan.denied, plan.sends) == ([], [])
-    assert plan.counts == {(DAY.isoformat(), "granted"): 1}
-    (record,) = records(plan, Path.batch, TOPICS, NOW, 500)
-    (outcome,) = decode_outcomes(record.value).outcomes
-    assert (outcome.result, outcome.reason) == (Result.dropped, "opted_out")
-
-
-async def test_a_denial_that_was_settled_before_is_granted_and_has_its_outcome_already() -> None:
-    gate = FakeGate()
-    gate.held[1] = Standing.settled
-    plan = await claim(gate, Path.batch, [], [Denial(send(1), "opted_out")], NOW)
-    assert plan.counts == {(DAY.isoformat(), "granted"): 1}
-    assert records(plan, Path.batch, TOPICS, NOW, 500) == []

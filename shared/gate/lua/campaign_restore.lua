@@ -1,11 +1,12 @@
 -- What a rebuild knows of a campaign's users of one shard, merged upwards as in restore.lua.
 --
 -- KEYS  for each bucket campaign:{shard}:bucket:name and gate:{shard}:bucket:date
--- ARGV  seconds to keep the campaign, seconds to keep the date; a number of users for each bucket; then user id and
---       state (1 claimed, 2 settled) of each
+-- ARGV  seconds to keep the campaign, seconds to keep the date (0: it is over, and not counted for any more); a number
+--       of users for each bucket; then user id and state (1 claimed, 2 settled) of each
 -- Answers how many values it changed.
 
 local at, changed = 2 + #KEYS / 2, 0
+local counts = tonumber(ARGV[2]) > 0
 
 for i = 1, #KEYS / 2 do
   local users, days = KEYS[2 * i - 1], KEYS[2 * i]
@@ -17,10 +18,14 @@ for i = 1, #KEYS / 2 do
       redis.call('HSET', users, id, new)
       changed = changed + 1
     end
-    if state == 0 then redis.call('HINCRBY', days, id, 8192) end
+    if state == 0 and counts then
+      local value = tonumber(redis.call('HGET', days, id) or 0)
+      -- Three bits: one more would become the next one's.
+      if bit.band(bit.rshift(value, 13), 7) < 7 then redis.call('HSET', days, id, value + 8192) end
+    end
   end
   redis.call('EXPIRE', users, ARGV[1])
-  redis.call('EXPIRE', days, ARGV[2])
+  if counts then redis.call('EXPIRE', days, ARGV[2]) end
   at = at + 2 * n
 end
 return changed

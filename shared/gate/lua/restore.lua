@@ -1,9 +1,10 @@
 -- What a rebuild knows of users of one shard, merged upwards: a state that is there is never lowered, so rebuilds may
--- meet one another and the claims of a gate that is open. Not guarded: it is for gates that are closed.
+-- meet one another and the claims of a gate that is open: free, claimed, opted out, settled, from low to high. Not
+-- guarded: it is for gates that are closed.
 --
 -- KEYS  gate:{shard}:bucket:date for each bucket
 -- ARGV  seconds to keep; a number of facts for each bucket; then user id, kind code and state of each fact
---       (value.py); kind code -1: practised
+--       (value.py); kind code -1: practised; kind code 4, whatever the state: opted out of campaigns
 -- Answers how many values it changed.
 
 local band, rshift, lshift = bit.band, bit.rshift, bit.lshift
@@ -18,11 +19,13 @@ for i = 1, #KEYS do
     local value = before
     if kind < 0 then
       value = value - band(value, 1) + 1
+    elseif kind == 4 then
+      value = value - band(value, 65536) + 65536
     else
       local shift = 1 + 3 * kind
       local state = band(rshift(value, shift), 7)
       local settled, settles = state == 3 or state == 4, new == 3 or new == 4
-      if state == 0 or (settles and not settled) then value = value + lshift(new - state, shift) end
+      if state == 0 or (not settled and (settles or new == 5)) then value = value + lshift(new - state, shift) end
     end
     if value ~= before then
       redis.call('HSET', KEYS[i], id, value)

@@ -1,0 +1,91 @@
+"""Pages on their way from a planner to Kafka: written down before Kafka has any of one, deleted when it has all.
+
+A planner may die at any moment between. What it had decided is then in `planned`, its messages are in `outbox`, and
+whoever finds the row too old finishes the page. So what counts as granted is in Kafka or here, even where the planner
+never comes by the same candidates again: a user who practised since, opted out or was deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import msgspec
+from psycopg.pq import TransactionStatus
+
+from shared.policy.kinds import KINDS, Path
+from shared.producer import Producer, Record
+from shared.store.partitions import Connection, Partitions
+
+GRANTED = "granted"
+
+
+class Decision(NamedTuple):
+    """What a planner decided for several users of a page; a row of `planned`."""
+
+    local_date: date
+    kind: str
+    campaign: str
+    answer: str
+    """`GRANTED`, or the reason of a denial."""
+
+
+class Outbox:
+    """Writes pages down. One a process: it remembers the partitions that it has made sure of."""
+
+    def __init__(self) -> None:
+        self._partitions = Partitions("planned")
+
+    async def record(
+        self, connection: Connection, path: Path, decisions: Mapping[Decision, Sequence[int]], records: Sequence[Record]
+    ) -> int:
+        """Commit a page, decisions and messages together; its id. Raises psycopg's errors where there is no answer."""
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            # Ours would be a mere savepoint of it, and Kafka would have the page before the database.
+            raise RuntimeError("a page is committed by itself: end the connection's transaction first")
+        await self._partitions.ensure(connection, (decision.local_date for decision in decisions))
+        async with connection.transaction(), connection.cursor() as cursor:
+            await cursor.execute("INSERT INTO outbox (records) VALUES (%s) RETURNING page_id", (pack(records),))
+            (page_id,) = msgspec.convert(await cursor.fetchone(), tuple[int])
+            await cursor.executemany(
+                "INSERT INTO planned (local_date, page_id, path, kind, campaign, answer, users) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[])",
+                [
+                    (day, page_id, int(path), KINDS[kind].code, campaign, answer, list(users))
+                    for (day, kind, campaign, answer), users in decisions.items()
+                ],
+            )
+        return page_id
+
+
+async def delete(connection: Connection, page_id: int) -> None:
+    """Kafka has the page: nobody needs to finish it. Harmless where somebody did."""
+    await connection.execute("DELETE FROM outbox WHERE page_id = %s", (page_id,))
+
+
+async def finish_oldest(connection: Connection, producer: Producer, older_than: float) -> bool:
+    """Write the oldest page to Kafka that was written down more than so many seconds ago; whether there was one.
+
+    Those who do it at once take different pages. Should the planner still live and write it too: a repeated message
+    is what delivery and ledger expect.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            # By the database's clock, which stamped the row: it tells whether a process is late, not a reminder.
+            "SELECT page_id, records FROM outbox WHERE recorded_at < now() - make_interval(secs => %s) "
+            "ORDER BY page_id LIMIT 1 FOR UPDATE SKIP LOCKED",
+            (older_than,),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return False
+        page_id, packed = msgspec.convert(row, tuple[int, bytes])
+        await producer.write(unpack(packed))
+        await delete(connection, page_id)
+    return True
+
+
+pack = msgspec.msgpack.Encoder().encode
+"""A page's messages as `outbox.records` holds them."""
+unpack = msgspec.msgpack.Decoder(list[Record]).decode

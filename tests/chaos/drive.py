@@ -1,0 +1,158 @@
+"""One seed: the clock is turned, users do what they do, hours are scanned, faults strike, and then all is counted."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+import psycopg
+from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
+
+from shared.clock import utc
+from tests.chaos import checks, scans
+from tests.chaos.faults import Fault, deal
+from tests.chaos.flow import Flow
+from tests.chaos.load import DAY, HOUR, MINUTE, SCANS, STEP, STEPS, make
+from tests.chaos.world import DEADLINE, Care, World, wait_for
+
+STEP_SECONDS = 1.0
+"""Real seconds that a step of the clock lasts."""
+FALLS = 8
+"""Workers that end by themselves in one seed: more than a few faults explain, and something else is wrong."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    seed: int
+    faults: str
+    count: checks.Count
+    seconds: float
+    problems: list[str]
+
+
+def run(world: World, flow: Flow, seed: int) -> Row:
+    """Run a seed in a world that stands; what it came to."""
+    began = time.monotonic()
+    run = _Run(world, flow, seed)
+    try:
+        run.turn_the_clock()
+        run.settle()
+        count, problems = checks.check(world, run.evidence)
+    finally:
+        run.close()
+    names = ", ".join(fault.name for fault in run.evidence.faults)
+    return Row(seed, f"{names} ({world.care})", count, time.monotonic() - began, problems)
+
+
+class _Run:
+    def __init__(self, world: World, flow: Flow, seed: int) -> None:
+        self._world = world
+        self._flow = flow
+        self._seed = seed
+        self._rng = Random(f"run:{seed}")
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="chaos")
+        self._going: list[Future[None]] = []
+        self.evidence = checks.Evidence(make(seed), deal(seed), world.journal.stat().st_size)
+
+    def turn_the_clock(self) -> None:
+        world, load = self._world, self.evidence.load
+        world.paused.clear()
+        world.turned.clear()
+        world.workers.fallen.clear()
+        world.turn(load.start - MINUTE, settled=True)
+        world.begin(self._rng.choice(list(Care)))
+        world.say(f"seed {self._seed}: {len(load.users)} users, {[fault.name for fault in self.evidence.faults]}")
+        with world.database() as connection:
+            load.insert(connection)
+        moments = {fault: self._rng.uniform(0, STEPS - 4) for fault in self.evidence.faults if fault.strike}
+        for step in range(STEPS):
+            end = time.monotonic() + STEP_SECONDS
+            world.turn(load.at(step))
+            world.say(f"step {step}: {self._flow.produce(load, step)} events")
+            for fault, moment in moments.items():
+                if step == int(moment):
+                    self._going.append(self._threads.submit(self._strike, fault, moment % 1 * STEP_SECONDS))
+            self._scan_what_is_over(step)
+            self._look(step)
+            self._mind_workers()
+            time.sleep(max(0.0, end - time.monotonic()))
+
+    def settle(self) -> None:
+        """Let faults and scans come to their end, and then everything that is due, today's and the next days'."""
+        world = self._world
+
+        def ended() -> bool:
+            self._mind_workers()
+            return all(going.done() for going in self._going)
+
+        wait_for(ended, "faults and scans to end", 2 * DEADLINE)
+        for going in self._going:
+            going.result()
+        world.workers.only_one_each()
+        self._until_nothing_is_in_flight()
+        # What is still to come of this seed's users comes now, and all of it too late.
+        world.turn(self.evidence.load.start + 2.5 * DAY, settled=True)
+        self._until_nothing_is_in_flight()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        users = [user.id for user in self.evidence.load.users]
+        with self._world.database() as connection:
+            connection.execute("DELETE FROM users WHERE id = ANY(%s)", (users,))
+
+    def _strike(self, fault: Fault, wait: float) -> None:
+        assert fault.strike
+        time.sleep(wait)
+        self._world.say(f"{fault.name}: strikes")
+        fault.strike(self._world, Random(f"strike:{self._seed}:{fault.name}"))
+        self._world.say(f"{fault.name}: over")
+
+    def _scan_what_is_over(self, step: int) -> None:
+        """When an hour is over it is scanned, beside everything else; the faults say how."""
+        hour, rest = divmod(step, round(HOUR / STEP))
+        if rest or not 1 <= hour <= SCANS:
+            return
+        ways = [fault.scan for fault in self.evidence.faults if fault.scan]
+        scan = ways[hour - 1] if hour <= len(ways) else scans.once
+        start = utc(self.evidence.load.start) + timedelta(hours=hour - 1)
+        rng = Random(f"scan:{self._seed}:{hour}")
+        self._going.append(self._threads.submit(scan, self._world, start, start + timedelta(hours=1), rng))
+
+    def _look(self, step: int) -> None:
+        """Note which practices the stream workers are through with."""
+        if self._flow.unread_events() == 0:
+            for practice in self.evidence.load.practices:
+                if practice.step <= step:
+                    self.evidence.known.setdefault(practice, time.monotonic())
+
+    def _mind_workers(self) -> None:
+        for name in self._world.workers.mind():
+            self._world.say(f"{name} had ended by itself and was started again")
+        fallen = self._world.workers.fallen
+        assert len(fallen) <= FALLS, f"workers do not stay up: {', '.join(fallen)}"
+
+    def _until_nothing_is_in_flight(self) -> None:
+        last: dict[str, int] | str = "nothing was asked yet"
+        calm = 0
+
+        def settled() -> bool:
+            nonlocal last, calm
+            self._mind_workers()
+            try:
+                last = self._flow.in_flight()
+            except (KafkaException, RedisError, psycopg.Error) as error:
+                last = str(error)
+            # Twice, since parked sends go back to the lane they came from.
+            calm = 0 if last else calm + 1
+            return calm == 2
+
+        try:
+            wait_for(settled, "the seed to settle")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {last}") from None

@@ -1,0 +1,24 @@
+"""The engine under load while its parts are killed, cut off, emptied and fought over: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.conftest import ROWS, Worlds
+from tests.chaos.drive import run
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_and_nobody_is_shown_anything_twice(
+    seed: int, worlds: Worlds, request: pytest.FixtureRequest
+) -> None:
+    again = f"again: make chaos ARGS='--chaos-seed {seed}'"
+    try:
+        row = run(*worlds.standing(), seed)
+    except BaseException as error:
+        error.add_note(f"logs: {worlds.give_up(seed)}; {again}")
+        raise
+    request.config.stash[ROWS].append(row)
+    if row.problems:
+        lines = "\n".join(f"- {problem[:2000]}" for problem in row.problems[:20])
+        pytest.fail(f"{row.faults}:\n{lines}\nlogs: {worlds.give_up(seed)}; {again}", pytrace=False)
