@@ -19,6 +19,7 @@ _PARTS = (
     "infra.stack.commands",
     "batch.users.commands",
     "stream.commands",
+    "stream.keeping.commands",
     "batch.commands",
     "batch.oncall.commands",
     "batch.maintenance_commands",

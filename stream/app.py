@@ -20,6 +20,7 @@ from shared.policy.kinds import Lane
 from stream.activity import handle_events
 from stream.batches import batches
 from stream.due.fire import Firing, owned_shards
+from stream.keeping.auto import LOOK_SECONDS, AutoRebuild
 from stream.ledger import Ledger, handle_outcomes
 from stream.runtime import Runtime
 from stream.sweeper import sweep
@@ -145,6 +146,8 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
     _loop(app, "fire_due", settings.due_poll_seconds, fire_due)
     # A page is finished a third of its time after it is due at the latest, whichever worker looks first.
     _loop(app, "sweep", settings.outbox_seconds / 3, partial(sweep, runtime))
+    if settings.gate_auto_rebuild:
+        _loop(app, "keep_open", LOOK_SECONDS, AutoRebuild(runtime).look)
 
 
 def _delivery(app: SurniaApp, runtime: Runtime) -> None:

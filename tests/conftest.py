@@ -97,7 +97,9 @@ def connect_redis(settings: Settings) -> Redis:
 
 async def _empty(settings: Settings) -> None:
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
-        await connection.execute("TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses")
+        await connection.execute(
+            "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses"
+        )
     redis = connect_redis(settings)
     await redis.flushdb()
     await redis.aclose()

@@ -201,7 +201,9 @@ class _Limit:
         assert self._binary
         done = subprocess.run(
             [
-                self._binary, "-a", self._url.password or "", "-h", str(self._url.hostname), "-p", str(self._url.port), "-c", str(_TASKS),
+                # The password by an argument: it reads it from nowhere else, and this server ends with the bench.
+                self._binary, "-a", self._url.password or "", "-h", str(self._url.hostname), "-p", str(self._url.port),
+                "-c", str(_TASKS),
                 "-P", str(_PIPELINE), "-n", str(self._operations), "-r", str(self._operations), "--csv",
                 "HSET", "limit", "__rand_int__", "1",
             ],

@@ -14,7 +14,7 @@ from shared.gate.places import cut
 from shared.gate.redis_gate import CAMPAIGN_DAYS
 from shared.gate.rules import Rule, parse, written
 from shared.gate.scripts import asking, keeping
-from shared.gate.value import OPTED_OUT, SETTLED, state
+from shared.gate.value import OPTED_OUT, SETTLED, has_place, state
 from shared.identity import SHARDS, bucket_of, shard_of
 from shared.keyspace import Call, GateClosedError, Keyspace, explain, open_keyspace
 from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
@@ -91,6 +91,9 @@ class Keeper:
         calls: list[Call] = []
         groups: dict[tuple[date, str], list[Fact]] = {}
         for fact in facts:
+            # What never had a place in the gate came from outside, and must not keep it closed.
+            if not has_place(fact.path, fact.key.kind, fact.key.campaign):
+                continue
             groups.setdefault((fact.key.local_date, fact.key.campaign), []).append(fact)
         for (day, campaign), mine in groups.items():
             ids = [fact.key.user_id for fact in mine]
@@ -186,8 +189,8 @@ class Keeper:
 
 def _epoch(value: bytes) -> Epoch:
     opened, _, rules = value.decode().partition("|")
-    run_id, _, name = opened.partition(" ")
-    return Epoch(run_id, name.strip(), parse(rules))
+    guard, _, name = opened.partition(" ")
+    return Epoch(guard.partition("+")[0], name.strip(), parse(rules))
 
 
 async def open_fresh(settings: Settings) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Self
 
-from shared.gate.contract import Claim, SendKey, Standing
+from redis.exceptions import RedisError
+
+from shared.gate.contract import Claim, GateClosedError, SendKey, Standing
 from shared.gate.keys import bucket_key, campaign_key, epoch_key, tally_key
 from shared.gate.places import Cut, cut
 from shared.gate.rules import Rule, parse
 from shared.gate.scripts import asking
+from shared.gate.value import has_place
 from shared.identity import SHARDS
-from shared.keyspace import Call, Keyspace, open_keyspace
+from shared.keyspace import Call, Keyspace, explain, open_keyspace
 from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
 from shared.settings import Settings
 
 CAMPAIGN_DAYS = 30
 """A campaign's claims are kept so long: nobody triggers one again later."""
+_WITNESSES = range(0, SHARDS, SHARDS // 8)
+"""Shards that are asked for the pauses: in a cluster some may be closed, and others open."""
 _CLAIMS = {ord(str(int(claim))): claim for claim in Claim}
 _STANDINGS = {ord(str(int(standing))): standing for standing in Standing}
 
@@ -61,6 +66,7 @@ class RedisGate:
         await self._keyspace.run(calls)
 
     async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
+        _check_places(path, [(kind, campaign)])
         parts = list(cut(user_ids, self._bits))
         head: tuple[Any, ...] = (int(path), KINDS[kind].code, self._cap, self._keep)
         name = "claim"
@@ -78,6 +84,7 @@ class RedisGate:
         return answers
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
+        _check_places(path, ((key.kind, key.campaign) for key in keys))
         calls: list[Call] = []
         orders: list[list[int]] = []
         for (day, campaign), positions in _by((key.local_date, key.campaign) for key in keys).items():
@@ -99,24 +106,36 @@ class RedisGate:
         return answers
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
+        _check_places(path, ((key.kind, key.campaign) for key in keys))
         calls: list[Call] = []
         for (day, campaign), positions in _by((key.local_date, key.campaign) for key in keys).items():
             ids = [keys[n].user_id for n in positions]
             for part in cut(ids, self._bits):
                 mine = [positions[n] for n in part.positions]
+                buckets = self._buckets(part, day, campaign)
                 if campaign:
-                    names = [campaign_key(part.shard, bucket, campaign) for bucket in part.buckets]
-                    words = [keys[n].user_id for n in mine]
-                    calls.append(self._call("campaign_settle", part, names, (self._keep_campaign,), words))
+                    head = (self._keep_campaign, self._keep)
+                    calls.append(self._call("campaign_settle", part, buckets, head, [keys[n].user_id for n in mine]))
                 else:
                     head = (int(path), self._keep)
-                    calls.append(self._call("settle", part, self._buckets(part, day), head, _pairs(keys, mine)))
+                    calls.append(self._call("settle", part, buckets, head, _pairs(keys, mine)))
         await self._keyspace.run(calls)
 
     async def pauses(self) -> tuple[Rule, ...]:
-        """The pauses in force, those of single providers too; read from one shard, since all hold the same."""
-        (value,) = await self._keyspace.run([Call(0, ("GET", epoch_key(0)))])
-        return parse(value.decode().partition("|")[2]) if value else ()
+        """The pauses in force, those of single providers too. Raises `GateClosedError` where nobody knows them.
+
+        Read from a few shards, since all that are open hold the same; while rules are being written, what one of them
+        knows is in force.
+        """
+        script = self._scripts["pauses"]
+        answers = await self._keyspace.answers([Call(shard, (), script, (epoch_key(shard),)) for shard in _WITNESSES])
+        troubles = [explain(answer) for answer in answers if isinstance(answer, RedisError)]
+        for trouble in troubles:
+            if len(troubles) == len(answers) or not isinstance(trouble, GateClosedError):
+                raise trouble
+        epochs = [answer.decode() for answer in answers if not isinstance(answer, RedisError)]
+        found = {rule for epoch in epochs for rule in parse(epoch.partition("|")[2])}
+        return tuple(sorted(found, key=Rule.text))
 
     async def tallies(self, day: date) -> dict[tuple[Path, str, Claim], int]:
         """How claims of a local date were answered since the gate's data was last lost, repetitions included."""
@@ -140,6 +159,13 @@ class RedisGate:
             for bucket in part.buckets
             for name in (campaign_key(part.shard, bucket, campaign), bucket_key(part.shard, bucket, day))
         ]
+
+
+def _check_places(path: Path, sends: Iterable[tuple[str, str]]) -> None:
+    """ValueError for a (kind, campaign) without a place: it would be written over the bits of another."""
+    for kind, campaign in set(sends):
+        if not has_place(path, kind, campaign):
+            raise ValueError(f"the gate has no place for a {kind} of path {path.name} and campaign {campaign!r}")
 
 
 def _pairs(keys: Sequence[SendKey], positions: Sequence[int]) -> list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
 
 _ANY = "*"
+_NAME = re.compile(r"[a-z0-9_-]+")
 
 
 class Rule(NamedTuple):
@@ -28,7 +30,11 @@ class Rule(NamedTuple):
         )
 
     def text(self) -> str:
-        """path:kind:campaign:provider, `*` for any."""
+        """path:kind:campaign:provider, `*` for any. Raises ValueError for a name that can't be written so."""
+        for name in (self.campaign, self.provider):
+            if name is not None and not _NAME.fullmatch(name):
+                # A blank, a bar or an asterisk would make it another rule.
+                raise ValueError(f"no pause can be written for {name!r}: names are of a–z, 0–9, _ and -")
         path = _ANY if self.path is None else str(int(self.path))
         kind = _ANY if self.kind is None else str(KINDS[self.kind].code)
         return f"{path}:{kind}:{self.campaign or _ANY}:{self.provider or _ANY}"

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 from shared.keyspace import Script
 
-_ASKS = ("claim", "campaign_claim", "standing", "campaign_standing", "practised", "opt_out")
-_SETTLES = ("settle", "campaign_settle")
+_ASKS = ("claim", "campaign_claim", "practised", "opt_out")
+_DELIVERS = ("standing", "campaign_standing", "settle", "campaign_settle", "pauses")
 _KEEPS = ("begin", "open", "rules", "stamp")
 _RESTORES = ("restore", "campaign_restore")
 
@@ -15,11 +15,12 @@ _RESTORES = ("restore", "campaign_restore")
 def asking() -> dict[str, Script]:
     """What the paths and delivery ask, each behind the door."""
     door = _read("door")
-    # The first line makes a replica, or a server that is out of memory, refuse the whole script at its start. Settling
-    # is let through when memory is out: what was shown must be known.
+    # The first line makes a replica, or a server that is out of memory, refuse the whole script at its start. Delivery
+    # is let through when memory is out: what was claimed is sent, and what was shown must be known. Those that only
+    # read do not say so (no-writes): a replica would answer them.
     found = {name: Script(name, f"#!lua\n{door}\n{_read(name)}", guarded=True) for name in _ASKS}
     return found | {
-        name: Script(name, f"#!lua flags=allow-oom\n{door}\n{_read(name)}", guarded=True) for name in _SETTLES
+        name: Script(name, f"#!lua flags=allow-oom\n{door}\n{_read(name)}", guarded=True) for name in _DELIVERS
     }
 
 

@@ -26,6 +26,11 @@ _CAMPAIGNS_FROM = 13
 _NO_CAMPAIGNS = 1 << 16
 
 
+def has_place(path: Path, kind: str, campaign: str) -> bool:
+    """Whether the gate can hold such a send: campaigns have a name, the other kinds none; those are of two paths."""
+    return bool(campaign) if kind == CAMPAIGN.name else not campaign and path in (Path.stream, Path.batch)
+
+
 def practised(value: int) -> bool:
     return bool(value & 1)
 

@@ -15,8 +15,8 @@ Argument = str | bytes | int | float
 class Script:
     """A Lua script, called by its hash; a server that does not know it yet is taught.
 
-    A guarded one is told the run id of the server it runs on, as ARGV[1]: what it needs to find out that the data it
-    sees was vouched for on another one (`shared/gate/lua/door.lua`).
+    A guarded one is told the guard of the server it runs on (`node.py`), as ARGV[1]: what it needs to find out that the
+    data it sees was vouched for on another one (`shared/gate/lua/door.lua`).
     """
 
     __slots__ = ("guarded", "name", "sha", "source")
@@ -41,12 +41,12 @@ class Call(NamedTuple):
     script: Script | None = None
     keys: Sequence[str] = ()
 
-    def packed(self, run_id: str) -> bytes:
-        """As it goes over the wire to the server of that run id."""
+    def packed(self, guard: str) -> bytes:
+        """As it goes over the wire to the server of that guard."""
         if self.script is None:
             return _pack(tuple(self.arguments))
-        guard = (run_id,) if self.script.guarded else ()
-        return _pack(("EVALSHA", self.script.sha, len(self.keys), *self.keys, *guard, *self.arguments))
+        head = (guard,) if self.script.guarded else ()
+        return _pack(("EVALSHA", self.script.sha, len(self.keys), *self.keys, *head, *self.arguments))
 
 
 def _pack(words: tuple[Argument, ...]) -> bytes:

@@ -26,10 +26,8 @@ class ClusterNodes:
     """`password@host:port,…`: the nodes to learn the cluster from."""
 
     def __init__(self, scheme: str, rest: str, *, durable: bool) -> None:
-        parsed = parse_hosts(rest, _PORT)
         self._scheme = scheme
-        self._credentials = parsed.credentials
-        self._seeds = parsed.hosts
+        self._hosts = parse_hosts(rest, _PORT)
         self._durable = durable
         self._nodes: dict[tuple[str, int], Node] = {}
         self._holders: list[Node] = []
@@ -63,7 +61,11 @@ class ClusterNodes:
     async def everywhere(self, *command: str | int) -> dict[str, Answer]:
         holders = self._holders or await self._learn([])
         nodes = list(dict.fromkeys(holders))
-        found = await asyncio.gather(*(node.run([Call(0, command)]) for node in nodes))
+        try:
+            found = await asyncio.gather(*(node.run([Call(0, command)]) for node in nodes))
+        except (RedisError, OSError):
+            self._holders = []
+            raise
         return {node.name: answer for node, (answer,) in zip(nodes, found, strict=True)}
 
     async def close(self) -> None:
@@ -76,13 +78,10 @@ class ClusterNodes:
             if self._holders and self._holders is not stale:
                 return self._holders
             why = "none was asked"
-            for host, port in dict.fromkeys([*self._seeds, *self._nodes]):
+            for host, port in dict.fromkeys([*self._hosts.hosts, *self._nodes]):
                 asked = self._nodes.get((host, port)) or self._node(host, port)
                 try:
-                    (slots,) = await asked.ask("CLUSTER", "SLOTS")
-                    if isinstance(slots, Exception):
-                        raise slots
-                    self._holders = self._map(slots, host)
+                    self._holders = self._map(await asked.ask("CLUSTER", "SLOTS"), host)
                 except (RedisError, OSError) as error:
                     why = str(error)
                     continue
@@ -92,8 +91,9 @@ class ClusterNodes:
     def _map(self, slots: list[Any], asked_host: str) -> list[Node]:
         holders: dict[int, Node] = {}
         for first, last, primary, *_replicas in slots:
-            host, port = bytes(primary[0]).decode() or asked_host, int(primary[1])
-            node = self._node(host, port)
+            # A node that does not know its own name is where we asked.
+            host = bytes(primary[0] or b"").decode() or asked_host
+            node = self._node(host, int(primary[1]))
             for shard, slot in enumerate(_SLOTS):
                 if first <= slot <= last:
                     holders[shard] = node
@@ -103,6 +103,5 @@ class ClusterNodes:
 
     def _node(self, host: str, port: int) -> Node:
         if (host, port) not in self._nodes:
-            url = f"{self._scheme}://{self._credentials}{host}:{port}"
-            self._nodes[host, port] = Node(url, durable=self._durable)
+            self._nodes[host, port] = Node(self._hosts.url(self._scheme, host, port), durable=self._durable)
         return self._nodes[host, port]

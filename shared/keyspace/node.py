@@ -49,6 +49,10 @@ class Node:
         # Deadlines are kept here, one a round trip. The older protocol says the same in fewer shapes: a list is a list.
         own = {"protocol": 2, "decode_responses": False, "socket_timeout": None, "socket_connect_timeout": None}
         self._options = options | own
+        try:
+            self._class(**self._options)
+        except TypeError as error:
+            raise ValueError(f"SURNIA_REDIS_URL: {error}") from None
         self._durable = durable
         self._idle: list[_Line] = []
         self._closed = False
@@ -115,7 +119,7 @@ class Node:
         connection: Connection | SSLConnection = self._class(**self._options)
         try:
             async with asyncio.timeout(self._connect_seconds):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, TimeoutError):

@@ -19,14 +19,14 @@ class SentinelNode:
     """`password@sentinel:port,…/service/database`. The password is the data servers'; Sentinels are asked without."""
 
     def __init__(self, scheme: str, rest: str, *, durable: bool) -> None:
-        parsed = parse_hosts(rest, _PORT)
-        if not parsed.path:
+        hosts = parse_hosts(rest, _PORT)
+        if not hosts.path:
             raise ValueError("SURNIA_REDIS_URL: name the Sentinel's service: …://host:port,…/service/0")
         self._scheme = scheme
-        self._credentials = parsed.credentials
-        self._service = parsed.path[0]
-        self._database = parsed.path[1] if len(parsed.path) > 1 else "0"
-        self._sentinels = list(parsed.hosts)
+        self._hosts = hosts
+        self._service = hosts.path[0]
+        self._database = hosts.path[1] if len(hosts.path) > 1 else "0"
+        self._sentinels = list(hosts.hosts)
         self._durable = durable
         self._primary: Node | None = None
         self._finding = asyncio.Lock()
@@ -54,8 +54,7 @@ class SentinelNode:
     async def _found(self) -> Node:
         async with self._finding:
             if self._primary is None:
-                host, port = await self._ask()
-                url = f"{self._scheme}://{self._credentials}{host}:{port}/{self._database}"
+                url = self._hosts.url(self._scheme, *await self._ask(), self._database)
                 self._primary = Node(url, durable=self._durable)
             return self._primary
 
@@ -68,14 +67,12 @@ class SentinelNode:
         """The first Sentinel that knows; it is asked first the next time."""
         why = "none was asked"
         for n, (host, port) in enumerate(self._sentinels):
-            sentinel = Node(f"{self._scheme}://{host}:{port}", durable=True, socket_timeout=1.0)
+            sentinel = Node(self._hosts._replace(credentials="").url(self._scheme, host, port), durable=True)
             try:
-                (answer,) = await sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+                answer = await sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
             except (RedisError, OSError) as error:
                 why = str(error)
                 continue
-            finally:
-                await sentinel.close()
             if isinstance(answer, list):
                 self._sentinels.insert(0, self._sentinels.pop(n))
                 return answer[0].decode(), int(answer[1])

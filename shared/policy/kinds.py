@@ -57,7 +57,8 @@ COMEBACK = ReminderKind("comeback", 3, Path.batch, life=4 * HOUR)
 CAMPAIGN = ReminderKind("campaign", 4, Path.blast, life=1 * HOUR)
 """A blast. Its identity is the campaign's name instead of the date, and so is its text."""
 
-KINDS: dict[str, ReminderKind] = {kind.name: kind for kind in (PRACTICE, STREAK_SAVER, ABANDONED_LESSON, COMEBACK, CAMPAIGN)}
+_ALL = (PRACTICE, STREAK_SAVER, ABANDONED_LESSON, COMEBACK, CAMPAIGN)
+KINDS: dict[str, ReminderKind] = {kind.name: kind for kind in _ALL}
 KIND_BY_CODE: dict[int, ReminderKind] = {kind.code: kind for kind in KINDS.values()}
 
 PRACTICE_AFTER = 23.5 * HOUR

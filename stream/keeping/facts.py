@@ -11,7 +11,7 @@ import msgspec
 from shared.gate.contract import SendKey
 from shared.gate.keeper import Fact
 from shared.outbox import unpack
-from shared.policy.kinds import CAMPAIGN, KIND_BY_CODE, Path
+from shared.policy.kinds import KIND_BY_CODE, Path
 from shared.topics import Topics
 from shared.wire.sends import OutcomeBatch, Result, SendBatch, decode_outcomes, decode_sends
 
@@ -42,8 +42,7 @@ def of_outcomes(batch: OutcomeBatch) -> Iterator[Fact]:
 def of_sends(batch: SendBatch) -> Iterator[Fact]:
     """Sends on their way are claimed by the path that planned them."""
     for send in batch.sends:
-        if fact := _fact(SendKey(send.user_id, send.kind, send.local_date, send.campaign), batch.path, settled=False):
-            yield fact
+        yield Fact(SendKey(send.user_id, send.kind, send.local_date, send.campaign), batch.path, settled=False)
 
 
 def of_messages(topic: str, value: bytes | None, topics: Topics) -> list[Fact]:
@@ -72,11 +71,4 @@ def practised(last: date, streak: int, today: date) -> list[date]:
 def _outcome(key: SendKey, path: Path, result: int, reason: str) -> Fact | None:
     if result == Result.denied or (result == Result.dropped and reason in _NEVER_CLAIMED):
         return None
-    return _fact(key, path, settled=result == Result.delivered)
-
-
-def _fact(key: SendKey, path: Path, *, settled: bool) -> Fact | None:
-    # Without a campaign's name a blast has no place in the gate's value, and no planner makes one.
-    if not key.campaign and (path is Path.blast or key.kind == CAMPAIGN.name):
-        return None
-    return Fact(key, path, settled)
+    return Fact(key, path, settled=result == Result.delivered)

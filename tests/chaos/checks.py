@@ -117,19 +117,26 @@ class _Times:
         after = self._turns[place + 1][0] if place + 1 < len(self._turns) else float("inf")
         return self._turns[place][0], after
 
-    def shown_before(self, instant: float, seconds: float) -> float:
-        """What the clock showed so long before it showed `instant`: what a push may have been judged by that was
-        under way when it was turned. Where nothing was under way, nothing else than `instant`."""
+    def shown_lately(self, instant: float, seconds: float) -> Iterator[float]:
+        """What the clock showed in the seconds before it showed `instant`, the last first: what a push may have been
+        judged by that was under way when it was turned. Where nothing was under way, nothing else than `instant`."""
         place = self._place[round(instant, 3)]
         since = self._turns[place][0] - seconds
+        yield self._turns[place][1]
         while place and not self._turns[place][2] and self._turns[place][0] > since:
             place -= 1
-        return self._turns[place][1]
+            yield self._turns[place][1]
 
 
 def _audits(world: World, evidence: Evidence, count: Count) -> Iterator[str]:
     """`surnia audit` of every local date that the seed has touched."""
-    asked = {day: world.spawn("audit", "--date", day.isoformat(), "--json") for day in dates_of(evidence.load)}
+    with world.database() as connection:
+        touched = connection.execute(
+            "SELECT local_date FROM planned WHERE local_date = ANY(%(dates)s) UNION "
+            "SELECT local_date FROM ledger WHERE local_date = ANY(%(dates)s)",
+            {"dates": dates_of(evidence.load)},
+        ).fetchall()
+    asked = {day: world.spawn("audit", "--date", day.isoformat(), "--json") for (day,) in touched}
     for day, command in asked.items():
         said, _ = command.communicate(timeout=DEADLINE)
         try:
@@ -158,8 +165,9 @@ def _witness(world: World, evidence: Evidence, accepted: list[Accepted], count: 
         for _, token in user.devices:
             devices.add(token, user.time_zone)
     witness = Witness(devices)
-    for record in accepted:
-        witness.accepted(record.push, times.shown_before(record.at, evidence.stale))
+    for push, at in ((record.push, record.at) for record in accepted):
+        lately = times.shown_lately(at, evidence.stale)
+        witness.accepted(push, next((instant for instant in lately if not witness.outside_window(push, instant)), at))
     stats = witness.stats()
     count.repeated_calls = stats["repeated_calls"]
     count.shown_twice = stats["shown_twice"] - stats["repeated_calls"]

@@ -16,9 +16,12 @@ from shared.wire.events import ActivityEvent, LessonCompleted, LessonStarted, Pr
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 STEP = 10 * MINUTE
-STEPS = 15
+STEPS = 12
 SCANS = 2
-"""Hours from the start that the batch path scans, each when it is over."""
+SCANNED = 4
+"""Steps in the interval of a scan, which runs when they are over."""
+BURSTS = 90 * MINUTE
+"""From the start, in which reminders become due."""
 _FIRST = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
 _APART = 4 * DAY
 """From seed to seed: no local date is touched by two, nobody's reminders reach into the next one's time."""
@@ -115,12 +118,12 @@ class _Maker:
         self._rng = rng
         start = load.start
         self._by_day = self._zones(lambda at: 8 <= at <= 19)
-        self._late = self._zones(lambda at: 20 <= at < 22)
+        self._late = self._zones(lambda at: 20.5 <= at < 22)
         """Where the streak savers' hour strikes within the seed, and quiet hours begin."""
-        self._evening = self._zones(lambda at: 16 < at <= 18)
-        """Where the send hour strikes within the scanned hours."""
+        self._evening = self._zones(lambda at: 18 - SCANS * SCANNED * STEP / HOUR < at <= 18)
+        """Where the send hour strikes within the scanned intervals."""
         # Reminders become due in bursts, so that whatever breaks breaks in the middle of something.
-        self._bursts = [start + rng.uniform(0, SCANS * HOUR) for _ in range(5)]
+        self._bursts = [start + rng.uniform(0, BURSTS) for _ in range(5)]
 
     def practises(self) -> None:
         user = self._learns(self._day_or_late(), self._due() - PRACTICE_AFTER)
@@ -152,13 +155,13 @@ class _Maker:
 
     def returns(self) -> None:
         """Just before the scans or while they are under way, with the database's row still saying silent."""
-        self._practise(self._silent(), self._rng.randint(3, 13))
+        self._practise(self._silent(), self._rng.randint(2, 11))
 
     def _silent(self) -> User:
         return self._user(self._rng.choice(self._evening), self._load.start - self._rng.choice(_RUNGS) * DAY)
 
     def _starts(self) -> tuple[User, int]:
-        step = self._rng.randint(0, 9)
+        step = self._rng.randint(0, 8)
         at = self._load.at(step) - self._rng.uniform(0, STEP)
         user = self._user(zone := self._rng.choice(self._by_day), at - 2 * DAY)
         self._event(step, LessonStarted(user_id=user.id, at=utc(at), time_zone=zone))
@@ -171,7 +174,7 @@ class _Maker:
         return user
 
     def _practise(self, user: User, step: int) -> None:
-        step = min(max(1, step), STEPS - 1)
+        step = min(max(1, step), STEPS)
         at = self._load.at(step)
         self._event(step, LessonCompleted(user_id=user.id, at=utc(at), time_zone=user.time_zone))
         self._load.practices.append(Practice(user.id, local_date(at, user.time_zone), step))

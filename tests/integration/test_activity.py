@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
-from shared.gate import Claim, SendKey
+from shared.gate import Claim, SendKey, Standing
 from shared.identity import SHARDS
-from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, Path
+from shared.policy.kinds import ABANDONED_LESSON, KINDS, PRACTICE, STREAK_SAVER, Path
 from shared.policy.window import practice_due, streak_saver_due
 from shared.settings import Settings
 from shared.wire.dead_letters import KEPT_BYTES, DeadLetter, decode_dead_letter
@@ -51,6 +52,10 @@ async def due(runtime: Runtime, kind: Any) -> list[Due]:
     return sorted(await runtime.due.due(kind, range(SHARDS), 1e12, 100))
 
 
+async def claimed(runtime: Runtime, user: int, *days: date, kind: str = "practice") -> list[Claim]:
+    return [(await runtime.gate.claim(KINDS[kind].path, kind, day, [user]))[0] for day in days]
+
+
 async def letters(settings: Settings, runtime: Runtime) -> list[DeadLetter]:
     return [decode_dead_letter(record.value) for record in await read(settings, runtime.topics.dead_letters)]
 
@@ -59,8 +64,8 @@ async def test_a_completed_lesson_reaches_the_gate_the_index_and_the_tables(
     settings: Settings, runtime: Runtime
 ) -> None:
     await deliver(runtime, event("lesson_completed", USER, NOON, **LISBON))
-    keys = [SendKey(USER, "practice", TODAY), SendKey(USER, "practice", YESTERDAY), SendKey(OTHER, "practice", TODAY)]
-    assert await runtime.gate.claim(Path.stream, keys) == [Claim.practised, Claim.granted, Claim.granted]
+    assert await claimed(runtime, USER, TODAY, YESTERDAY) == [Claim.practised, Claim.granted]
+    assert await claimed(runtime, OTHER, TODAY) == [Claim.granted]
     assert await due(runtime, PRACTICE) == [(USER, practice_due(NOON, "Europe/Lisbon", runtime.quiet))]
     assert await due(runtime, STREAK_SAVER) == [(USER, streak_saver_due(NOON, "Europe/Lisbon"))]
     assert sql(settings, "SELECT id, streak, last_practice_date FROM users") == [(USER, 1, TODAY)]
@@ -74,16 +79,16 @@ async def test_a_lesson_started_and_not_finished_gets_a_timer_that_finishing_tak
 
 
 async def test_opening_the_app_is_activity_and_no_practice(settings: Settings, runtime: Runtime) -> None:
+    before = await redis_state(settings)
     await deliver(runtime, event("app_opened", USER, NOON))
-    assert await redis_state(settings) == {}
+    assert await redis_state(settings) == before
     assert sql(settings, "SELECT last_active_date, last_practice_date FROM users") == [(TODAY, None)]
 
 
 async def test_an_event_without_a_zone_is_dated_where_the_user_is_known_to_be(runtime: Runtime) -> None:
     await deliver(runtime, event("app_opened", USER, NOON - HOUR, time_zone="Pacific/Kiritimati"))
     await deliver(runtime, event("lesson_completed", USER, NOON))  # 02:00 on the 22nd there
-    keys = [SendKey(USER, "practice", TODAY), SendKey(USER, "practice", TODAY.replace(day=22))]
-    assert await runtime.gate.claim(Path.stream, keys) == [Claim.granted, Claim.practised]
+    assert await claimed(runtime, USER, TODAY, TODAY.replace(day=22)) == [Claim.granted, Claim.practised]
 
 
 async def test_bad_messages_are_dead_lettered_with_their_origin_and_the_good_ones_between_them_count(
@@ -131,8 +136,55 @@ async def test_ids_and_times_at_their_limits_are_written(settings: Settings, run
     )
     days = sql(settings, "SELECT id, last_practice_date::text FROM users ORDER BY id")
     assert days == [(1, "1999-12-31"), (2**63 - 1, "2026-11-22")]
-    keys = [SendKey(2**63 - 1, "practice", TODAY.replace(day=22))]
-    assert await runtime.gate.claim(Path.stream, keys) == [Claim.practised]
+    assert await claimed(runtime, 2**63 - 1, TODAY.replace(day=22)) == [Claim.practised]
+
+
+async def test_who_opts_out_is_denied_at_the_gate_from_yesterday_to_the_day_after_tomorrow(runtime: Runtime) -> None:
+    await deliver(runtime, event("preferences_changed", USER, NOON, opted_out=["comeback", "practice"], **LISBON))
+    days = [TODAY + timedelta(days=n) for n in range(-2, 4)]
+    expected = [Claim.granted, *[Claim.opted_out] * 4, Claim.granted]
+    assert await claimed(runtime, USER, *days, kind="comeback") == expected
+    assert await claimed(runtime, USER, *days) == expected
+    assert await claimed(runtime, USER, TODAY, kind="streak_saver") == [Claim.granted]
+    assert await claimed(runtime, OTHER, TODAY, kind="comeback") == [Claim.granted]
+
+
+async def test_who_opts_in_again_is_reminded_again(runtime: Runtime) -> None:
+    await deliver(runtime, event("preferences_changed", USER, NOON, opted_out=["practice"]))
+    await deliver(runtime, event("preferences_changed", USER, NOON + 1, opted_out=[]))
+    assert await claimed(runtime, USER, TODAY) == [Claim.granted]
+
+
+async def test_the_last_choice_in_a_batch_wins_at_the_gate_as_in_the_database(
+    settings: Settings, runtime: Runtime
+) -> None:
+    await deliver(
+        runtime,
+        event("preferences_changed", USER, NOON, opted_out=["practice"]),
+        event("preferences_changed", USER, NOON - 60, opted_out=["comeback"]),
+    )
+    assert await claimed(runtime, USER, TODAY) == [Claim.granted]
+    assert await claimed(runtime, USER, TODAY, kind="comeback") == [Claim.opted_out]
+    assert sql(settings, "SELECT opted_out FROM users") == [(1 << KINDS["comeback"].code,)]
+
+
+async def test_a_send_on_its_way_is_stopped_by_an_opt_out(runtime: Runtime) -> None:
+    assert await claimed(runtime, USER, TODAY) == [Claim.granted]
+    await deliver(runtime, event("preferences_changed", USER, NOON, opted_out=["practice"]))
+    assert await runtime.gate.standing(Path.stream, [SendKey(USER, "practice", TODAY)]) == [Standing.opted_out]
+
+
+async def test_the_gate_knows_of_an_opt_out_before_the_database_does(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Claim] = []
+
+    async def write(_: object) -> None:
+        answers.extend(await claimed(runtime, USER, TODAY))
+
+    monkeypatch.setattr(runtime.writeback, "write", write)
+    await deliver(runtime, event("preferences_changed", USER, NOON, opted_out=["practice"]))
+    assert answers == [Claim.opted_out]
 
 
 async def test_a_deleted_user_leaves_the_tables_and_the_index(settings: Settings, runtime: Runtime) -> None:

@@ -75,12 +75,14 @@ class Day:
                     (self._day, page, int(self._path), KINDS[self._kind].code, self._campaign, answer, users),
                 )
 
-    async def answer(self, results: Mapping[int, Result], *, kafka: bool = True, ledger: bool = True) -> None:
-        """Outcomes, in Kafka, in the ledger, or both; what is in Kafka counts as read by the ledger if it is in both."""
+    async def answer(
+        self, results: Mapping[int, Result], *, kafka: bool = True, ledger: bool = True, key: bytes | None = None
+    ) -> None:
+        """Outcomes in Kafka, in the ledger, or both; then the ledger has read them."""
         batch = OutcomeBatch(self._path, tuple(self._outcome(user, result) for user, result in results.items()))
         topic = self._runtime.topics.outcomes
         if kafka:
-            await self._runtime.producer.write([Record(topic, None, encode(batch))])
+            await self._runtime.producer.write([Record(topic, key, encode(batch))])
         if ledger:
             await Ledger(self._runtime.pool).write([batch])
         if kafka and ledger:
@@ -407,18 +409,19 @@ async def test_by_the_machines_clock_only_messages_from_about_the_date_on_are_re
 
     day = Day(runtime, day=now)
     await day.plan(granted(1))
-    await day.answer({1: Result.delivered})
+    await day.answer({1: Result.delivered}, key=b"k")
     found = await audit(settings, now, watch=watch)
     assert (found.problems, one(found).answered, read) == ([], 1, [(1, 1)])
 
     read.clear()
-    assert (await audit(settings, now + timedelta(days=9), watch=watch)).holds
+    later = now + timedelta(days=9)
+    assert (await audit(settings, later, watch=watch)).holds
     assert not read
-    # Deleted: something older than the message that is left, which may have been of the date.
+    # What is left is of the date, and what was before it may have been too; of a later date it can't have been.
     await delete_everything(settings, runtime.topics.outcomes)
-    await day.answer({1: Result.delivered})
+    await day.answer({1: Result.delivered}, key=b"k")
     assert (await audit(settings, now)).unavailable == ["kafka"]
-    assert (await audit(settings, now + timedelta(days=9))).unavailable == []
+    assert (await audit(settings, later)).unavailable == []
 
 
 def test_a_server_that_does_not_answer_is_no_broken_promise(

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg import sql as names
 from pydantic import SecretStr
 
 from batch.maintenance import maintain
@@ -54,7 +53,9 @@ def kept(settings: Settings, database: str) -> Settings:
 
 
 def partitions(settings: Settings) -> set[str]:
-    query = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('ledger'::regclass, 'planned'::regclass)"
+    query = (
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('ledger'::regclass, 'planned'::regclass)"
+    )
     return {name for (name,) in sql(settings, query)}
 
 

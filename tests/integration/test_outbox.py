@@ -340,7 +340,8 @@ async def test_a_page_that_somebody_else_is_finishing_is_not_waited_for(
     first, _ = await leave_pages(connection, runtime.topics.outcomes, 2)
     async with connection.transaction():
         await connection.execute("SELECT FROM outbox WHERE page_id = %s FOR UPDATE", (first,))
-        assert await sweep(runtime) == 1
+        async with asyncio.timeout(30):
+            assert await sweep(runtime) == 1
     assert sql(small, "SELECT page_id FROM outbox") == [(first,)]
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from shared.patience import Patience
 from stream.activity import handle_events
 from stream.batches import batches
 
@@ -203,7 +204,7 @@ def handled(*values: bytes | None) -> Recorder:
         clock=SimpleNamespace(now=lambda: NOW), gate=server, due=server, writeback=server,
         producer=SimpleNamespace(write=server.produce),
         quiet=SimpleNamespace(covers=lambda *_: False), topics=SimpleNamespace(dead_letters="dead"),
-        settings=SimpleNamespace(default_time_zone="UTC"),
+        settings=SimpleNamespace(default_time_zone="UTC"), patience=Patience(),
     )  # fmt: skip
     batch: list[Any] = [
         SimpleNamespace(message=SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n))

@@ -76,7 +76,7 @@ def test_a_batch_above_the_limit_is_refused() -> None:
         decode_sends(encode(SendBatch(Path.stream, 0.0, (SEND,) * (MAX_SENDS + 1))))
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b'{"path":3,"planned_at":0,"sends":[]}', b"\xff"])
+@pytest.mark.parametrize("raw", [b"", b"[]", b'{"path":4,"planned_at":0,"sends":[]}', b"\xff"])
 def test_what_is_no_batch_is_refused(raw: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_sends(raw)
@@ -90,12 +90,13 @@ def test_the_numbers_that_are_stored_never_change() -> None:
         ("failed", 3),
         ("dropped", 4),
     ]
-    assert {path.name: path.value for path in Path} == {"stream": 1, "batch": 2}
+    assert {path.name: path.value for path in Path} == {"stream": 1, "batch": 2, "blast": 3}
     assert {code: kind.name for code, kind in KIND_BY_CODE.items()} == {
         0: "practice",
         1: "streak_saver",
         2: "abandoned_lesson",
         3: "comeback",
+        4: "campaign",
     }
 
 
@@ -109,4 +110,5 @@ def test_the_lane_of_a_kind_is_that_of_its_path() -> None:
         "streak_saver": Lane.urgent,
         "abandoned_lesson": Lane.urgent,
         "comeback": Lane.normal,
+        "campaign": Lane.blast,
     }

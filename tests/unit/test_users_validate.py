@@ -73,7 +73,7 @@ def test_id_and_zone_are_enough() -> None:
         ({"last_practice_date": "9999-12-31"}, "last_practice_date"),
         ({"streak": "-1"}, "streak"),
         ({"streak": "99999999"}, "streak"),
-        ({"opted_out": "16"}, "opted_out"),
+        ({"opted_out": "32"}, "opted_out"),
     ],
 )
 def test_bad_users_are_refused_with_the_column(cells: dict[str, str], reason: str) -> None:

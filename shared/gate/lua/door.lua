@@ -1,7 +1,8 @@
 -- Put before every script that asks the gate: where its data is not vouched for, it does not answer.
 --
--- KEYS[1]  epoch:{shard}  string: "<run id of the server it was opened on> <epoch> <rules>"
--- ARGV[1]  run id of this server, or "" where any server's data is trusted (SURNIA_GATE_DURABLE)
+-- KEYS[1]  epoch:{shard}  string: "<guard of the server it was opened on> <epoch> <rules>"
+-- ARGV[1]  guard of this server: its run id and what it was sent by a primary (shared/keyspace/node.py), or "" where
+--          any server's data is trusted (SURNIA_GATE_DURABLE)
 --
 -- Without its epoch a shard's data is gone. Opened on another server than this one: after a restart or a failover the
 -- last writes may be missing. Either way it is closed until it is rebuilt.
@@ -10,7 +11,7 @@ local epoch = redis.call('GET', KEYS[1])
 if not epoch then
   return redis.error_reply('CLOSED ' .. KEYS[1] .. ' is missing: the data of its shard is lost')
 end
-if ARGV[1] ~= '' and string.sub(epoch, 1, #ARGV[1]) ~= ARGV[1] then
+if ARGV[1] ~= '' and string.sub(epoch, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
   return redis.error_reply('CLOSED ' .. KEYS[1] .. ' was written on another server: this one restarted or took over')
 end
 

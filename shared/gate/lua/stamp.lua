@@ -2,7 +2,7 @@
 -- lost nothing.
 --
 -- KEYS[1]  epoch:{shard}  string (door.lua)
--- ARGV     run id, epoch
+-- ARGV     guard, epoch
 -- Answers 1; 0 where there is no epoch: then the data is gone, whatever somebody knows.
 
 local epoch = redis.call('GET', KEYS[1])

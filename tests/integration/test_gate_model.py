@@ -1,0 +1,317 @@
+"""The real scripts on a real server against a model of plain dictionaries, under whatever order of calls comes up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator
+from datetime import date
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey
+from shared.gate.keeper import Fact
+from shared.gate.keys import bucket_key, campaign_key, epoch_key, tally_key
+from shared.gate.value import OPTED_OUT, SETTLED, campaigns, count, opted_out, practised, state
+from shared.identity import MAX_USER_ID, SHARDS, bucket_of, shard_of
+from shared.keyspace import open_keyspace
+from shared.policy.kinds import KINDS, Path
+from tests.integration.gate_model import CAMPAIGN, KIND_BITS, Day, Model
+from tests.integration.support import users_of_shard
+from tests.integration.valkeys import Valkey, running, settings_for
+
+T = TypeVar("T")
+
+BITS = 1
+USERS = [*users_of_shard(7, 4), *users_of_shard(200, 2), MAX_USER_ID]
+MINE = sorted({shard_of(user) for user in USERS})
+DAYS = [date(2026, 11, 20), date(2026, 11, 21)]
+CAMPAIGNS = ["spring", "0-0", "s_"]
+DAILY = [name for name in KINDS if name != CAMPAIGN]
+PATHS = st.sampled_from([Path.stream, Path.batch])
+
+users = st.sampled_from(USERS)
+days = st.sampled_from(DAYS)
+daily = st.builds(SendKey, users, st.sampled_from(DAILY), days)
+blasts = st.builds(SendKey, users, st.just(CAMPAIGN), days, st.sampled_from(CAMPAIGNS))
+keys = st.lists(daily | blasts, min_size=1, max_size=8)
+rules = st.builds(
+    Rule,
+    st.none() | st.sampled_from(Path),
+    st.none() | st.sampled_from(list(KINDS)),
+    st.none() | st.sampled_from(CAMPAIGNS),
+    st.none() | st.none() | st.sampled_from(["apns", "fcm"]),
+)
+facts = st.builds(Fact, daily | blasts, PATHS, st.booleans())
+
+
+class Machine(RuleBasedStateMachine):
+    """Both paths, delivery, a person on call and bad luck, all at one gate."""
+
+    server: Valkey
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.again: tuple[Path, str, date, list[int], str] | None = None
+        self.granted: dict[SendKey, Path] = {}
+        """Grants in force: not taken back by opting out, nor lost."""
+        self.settled: set[SendKey] = set()
+        self.epochs = 0
+
+    @initialize(cap=st.integers(1, 3))
+    def start(self, cap: int) -> None:
+        self.server("FLUSHALL")
+        settings = settings_for(self.server.url, gate_bucket_bits=BITS, daily_cap=cap)
+        keyspace = open_keyspace(settings)
+        self.gate, self.keeper = RedisGate(keyspace, settings), Keeper(keyspace, settings)
+        self.model = Model(cap, ())
+        self.open(MINE, [], [])
+
+    def teardown(self) -> None:
+        if hasattr(self, "gate"):
+            self.the_tallies_are_right()
+            self.run(self.gate.close())
+        self.runner.close()
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(what)
+
+    def asked(self, what: Coroutine[Any, Any, T], shards: Iterable[int]) -> T | None:
+        """The answer; None where one of the shards is closed: the others have done their part all the same."""
+        if set(shards) <= set(self.model.rules):
+            return self.run(what)
+        with pytest.raises(GateClosedError):
+            self.run(what)
+        return None
+
+    # The paths.
+
+    @rule(path=PATHS, kind=st.sampled_from(DAILY), day=days, of=st.lists(users, min_size=1, max_size=6))
+    def claim(self, path: Path, kind: str, day: date, of: list[int]) -> None:
+        self.claims(path, kind, day, of, "")
+
+    @rule(day=days, of=st.lists(users, min_size=1, max_size=6), name=st.sampled_from(CAMPAIGNS))
+    def blast(self, day: date, of: list[int], name: str) -> None:
+        self.claims(Path.blast, CAMPAIGN, day, of, name)
+
+    @precondition(lambda self: self.again is not None)
+    @rule()
+    def claim_again(self) -> None:
+        assert self.again
+        self.claims(*self.again)
+
+    def claims(self, path: Path, kind: str, day: date, of: list[int], name: str) -> None:
+        self.again = (path, kind, day, of, name)
+        answers = self.asked(self.gate.claim(path, kind, day, of, name), map(shard_of, of))
+        expected: list[Claim | None] = []
+        for user in of:
+            before = self.model.day(user, day).count
+            expected.append(self.model.claim(path, kind, day, user, name) if self.model.open(user) else None)
+            key = SendKey(user, kind, DAYS[0] if name else day, name)
+            if expected[-1] is Claim.granted:
+                assert before < self.model.cap
+                assert key not in self.granted, "granted twice"
+                self.granted[key] = path
+            if expected[-1] is Claim.granted_again:
+                assert self.granted[key] is path, "granted to both paths"
+        assert answers is None or answers == expected
+
+    @rule(marks=st.lists(st.tuples(users, days), min_size=1, max_size=6))
+    def practise(self, marks: list[tuple[int, date]]) -> None:
+        self.asked(self.gate.practised(marks), (shard_of(user) for user, _ in marks))
+        for user, day in marks:
+            if self.model.open(user):
+                self.model.day(user, day).practised = True
+
+    @rule(choices=st.lists(st.tuples(users, days, st.sets(st.sampled_from(list(KINDS)))), min_size=1, max_size=4))
+    def choose(self, choices: list[tuple[int, date, set[str]]]) -> None:
+        words = [(user, day, sum(KIND_BITS[kind] for kind in unwanted)) for user, day, unwanted in choices]
+        self.asked(self.gate.opt_out(words), (shard_of(user) for user, _, _ in choices))
+        for user, day, unwanted in choices:
+            if self.model.open(user):
+                self.model.opt_out(user, day, unwanted)
+                for kind in unwanted:
+                    self.granted.pop(SendKey(user, kind, day), None)
+
+    # Delivery.
+
+    @rule(path=PATHS, of=keys)
+    def stand(self, path: Path, of: list[SendKey]) -> None:
+        answers = self.asked(self.gate.standing(path, of), (shard_of(key.user_id) for key in of))
+        assert answers is None or answers == [self.model.standing(path, key) for key in of]
+
+    @rule(path=PATHS, of=keys)
+    def settle(self, path: Path, of: list[SendKey]) -> None:
+        self.asked(self.gate.settle(path, of), (shard_of(key.user_id) for key in of))
+        for key in of:
+            if self.model.open(key.user_id):
+                self.model.settle(path, key)
+                self.settled.add(key if not key.campaign else key._replace(local_date=DAYS[0]))
+
+    # On call.
+
+    @rule(of=st.lists(rules, max_size=3))
+    def pause(self, of: list[Rule]) -> None:
+        closed = self.run(self.keeper.write_rules(of))
+        assert [shard for shard in MINE if shard in closed] == [shard for shard in MINE if shard not in self.model.rules]
+        self.model.rules = dict.fromkeys(self.model.rules, frozenset(of))
+
+    # Bad luck, and what mends it.
+
+    @rule(shards=st.sets(st.sampled_from(MINE), min_size=1))
+    def lose(self, shards: set[int]) -> None:
+        with self.server.client() as client:
+            for shard in shards:
+                client.delete(*client.scan_iter(f"*{{{shard}}}*", count=10_000), epoch_key(shard))
+        self.model.lose(shards)
+        self.forget(lambda key: shard_of(key.user_id) in shards)
+
+    @rule(shards=st.sets(st.sampled_from(MINE), min_size=1))
+    def restart(self, shards: set[int]) -> None:
+        """The data is there, but was vouched for on another server."""
+        for shard in shards & set(self.model.rules):
+            self.server("SETRANGE", epoch_key(shard), 0, "another server")
+            del self.model.rules[shard]
+
+    @rule(day=days)
+    def expire(self, day: date) -> None:
+        with self.server.client() as client:
+            client.delete(*client.scan_iter(f"*:{day.isoformat()}", count=10_000), "nothing")
+        self.model.expire(day)
+        self.forget(lambda key: key.local_date == day and not key.campaign)
+
+    @rule(of=st.lists(facts, max_size=6))
+    def restore(self, of: list[Fact]) -> None:
+        """Rebuilds may meet the claims of a gate that is open."""
+        self.run(self.keeper.restore(of))
+        for fact in of:
+            self.model.restore(fact)
+        self.heed(of)
+
+    @precondition(lambda self: len(self.model.rules) < len(MINE))
+    @rule(of=st.lists(facts, max_size=6), pauses=st.lists(rules, max_size=2))
+    def rebuild(self, of: list[Fact], pauses: list[Rule]) -> None:
+        self.open([shard for shard in MINE if shard not in self.model.rules], of, pauses)
+
+    @precondition(lambda self: len(self.model.rules) < len(MINE))
+    @rule(of=st.lists(facts, max_size=3))
+    def rebuild_in_vain(self, of: list[Fact]) -> None:
+        """The data is lost once more while it is rebuilt."""
+        shards = [shard for shard in MINE if shard not in self.model.rules]
+        self.run(self.keeper.begin(shards, "in vain"))
+        self.run(self.keeper.restore(of))
+        for fact in of:
+            self.model.restore(fact)
+        self.heed(of)
+        self.lose(set(shards))
+        assert self.run(self.keeper.open(shards, "in vain", "never", [])) == shards
+
+    def open(self, shards: list[int], of: list[Fact], pauses: list[Rule]) -> None:
+        self.epochs += 1
+        token, name = f"token{self.epochs}", f"epoch{self.epochs}"
+        self.run(self.keeper.begin(shards, token))
+        # What the ledger has, and the same once more.
+        for _ in range(2):
+            self.run(self.keeper.restore([*of, *self.model.facts()]))
+        for fact in of:
+            self.model.restore(fact)
+        self.heed(of)
+        assert self.run(self.keeper.open(shards, token, name, pauses)) == []
+        self.model.rules |= dict.fromkeys(shards, frozenset(pauses))
+
+    def heed(self, of: list[Fact]) -> None:
+        """A claim that is restored is as good as a grant, where there was none."""
+        for key, path, settled in of:
+            once = key._replace(local_date=DAYS[0]) if key.campaign else key
+            now = self.model.day(key.user_id, key.local_date)
+            if settled:
+                self.settled.add(once)
+            if key.campaign or now.claimed.get(key.kind) is path:
+                self.granted.setdefault(once, Path.blast if key.campaign else path)
+
+    def forget(self, gone: Any) -> None:
+        self.granted = {key: path for key, path in self.granted.items() if not gone(key)}
+        self.settled = {key for key in self.settled if not gone(key)}
+
+    # What holds after every step.
+
+    @invariant()
+    def what_is_stored_says_the_same(self) -> None:
+        if not hasattr(self, "gate"):
+            return
+        places = [(user, day) for user in USERS for day in DAYS]
+        blasted = [(user, name) for user in USERS for name in CAMPAIGNS]
+        with self.server.client() as client, client.pipeline(transaction=False) as pipe:
+            for user, day in places:
+                pipe.hget(bucket_key(shard_of(user), bucket_of(user, BITS), day), str(user))
+            for user, name in blasted:
+                pipe.hget(campaign_key(shard_of(user), bucket_of(user, BITS), name), str(user))
+            found = pipe.execute()
+        for (user, day), value in zip(places, found, strict=False):
+            assert told(int(value or 0)) == self.model.day(user, day), (user, day)
+            assert count(int(value or 0)) == self.model.day(user, day).count
+        for place, value in zip(blasted, found[len(places) :], strict=True):
+            assert value == {None: None, False: b"1", True: b"2"}[self.model.campaigns.get(place)], place
+
+    @invariant()
+    def what_is_settled_stays_settled(self) -> None:
+        for key in self.settled:
+            if key.campaign:
+                assert self.model.campaigns[key.user_id, key.campaign]
+            else:
+                assert key.kind in self.model.day(key.user_id, key.local_date).settled
+
+    def the_tallies_are_right(self) -> None:
+        for day in DAYS:
+            expected: Counter[tuple[Path, str, Claim]] = Counter()
+            for (_, of, *what), n in self.model.tallies.items():
+                if of == day:
+                    expected[what[0], what[1], what[2]] += n  # type: ignore[index]
+            assert self.run(self.gate.tallies(day)) == expected
+
+
+def told(value: int) -> Day:
+    """What a value says, in the model's words."""
+    day = Day(practised(value), campaigns=campaigns(value))
+    for name, kind in KINDS.items():
+        if opted_out(value, kind.code):
+            day.unwanted.add(name)
+        now = state(value, kind.code) if name != CAMPAIGN else 0
+        if 0 < now <= SETTLED:
+            day.claimed[name] = Path(now)
+        elif SETTLED < now < OPTED_OUT:
+            day.settled[name] = Path(now - SETTLED)
+    return day
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(tmp_path_factory.mktemp("model") / "server")
+    with running(server):
+        yield server
+
+
+def test_the_gate_does_what_the_model_does(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "server", server, raising=False)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Machine,
+        settings=hypothesis_settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_every_key_of_a_shard_has_its_hash_tag() -> None:
+    names = [epoch_key(7), bucket_key(7, 255, DAYS[0]), campaign_key(7, 0, "spring"), tally_key(7, DAYS[0])]
+    assert all("{7}" in name for name in names)
+    assert SHARDS == 256
