@@ -79,6 +79,10 @@ class SurniaApp(faust.App):
 def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     """The application of a role; nothing is connected until a worker starts it."""
     settings = runtime.settings
+    # One topic's full buffer would stop the consumer, and with it every other lane: a partition is left out of the next
+    # poll only when its first message finds the buffer four fifths full. A fifth is room for one poll of each partition.
+    polled = EVENTS if role is Role.stream else MESSAGES
+    buffered = 2 * EVENTS if role is Role.stream else 5 * polled * settings.partitions
     app = SurniaApp(
         runtime,
         group_of(role, settings.topic_prefix),
@@ -89,7 +93,8 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=settings.commit_seconds,
-        broker_max_poll_records=EVENTS,
+        broker_max_poll_records=polled,
+        stream_buffer_maxsize=buffered,
         # At least once: writes are idempotent, and Faust's exactly-once crashes and duplicates (FINDINGS, Faust).
         processing_guarantee="at_least_once",
         worker_redirect_stdouts=False,

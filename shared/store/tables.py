@@ -136,7 +136,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("page_id", BigInteger, Identity(always=True), primary_key=True),
-    Column("records", LargeBinary, nullable=False, comment="Kafka messages of a planned page, shared/planning.py"),
+    Column("records", LargeBinary, nullable=False, comment="Kafka messages of a planned page, shared/outbox.py"),
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     comment="pages that are planned and not yet acknowledged by Kafka",
 )

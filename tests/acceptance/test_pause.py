@@ -12,7 +12,6 @@ from pathlib import Path as File
 from typing import Any
 
 import psycopg
-import pytest
 from confluent_kafka import Producer as ForeignProducer
 
 from shared import outbox
@@ -122,22 +121,20 @@ def test_a_paused_kind_is_neither_claimed_nor_delivered_and_only_goes_out_in_tim
     assert engine.simulator.stats()["accepted"] == 1
 
 
-@pytest.mark.parametrize("selector", [("--kind", "abandoned_lesson"), ("--provider", "apns")], ids=["kind", "provider"])
-def test_sends_on_their_way_to_a_provider_are_parked_and_go_out_in_time_or_expire(
-    selector: tuple[str, str], engine: Engine, clock: FileClock
+def test_what_is_on_its_way_to_a_paused_provider_is_parked_and_goes_out_in_time_or_expires(
+    engine: Engine, clock: FileClock
 ) -> None:
-    """Both are claimed before the pause; delivery finds them after it."""
+    """All are claimed before the pause; delivery finds them after it."""
     engine.stop("delivery")
     produce(engine, *started(ANA, NOON - 30), *started(RUI, NOON - 30))
     known(engine, ANA, RUI)
     clock.set(NOON + HOUR / 2)
     wait_for(lambda: value_at_gate(engine, ANA) and value_at_gate(engine, RUI), "the claims")
-    engine.surnia("pause", *selector, "--reason", "Apple is on fire")
+    engine.surnia("pause", "--provider", "apns", "--reason", "Apple is on fire")
     engine.start("delivery")
     wait_for(lambda: parked(engine), "the sends to be parked")
     assert engine.simulator.stats()["accepted"] == 0
-
-    engine.surnia("resume", *selector, "--reason", "it is out")
+    engine.surnia("resume", "--provider", "apns", "--reason", "it is out")
     wait_for(lambda: engine.simulator.pushes(token(ANA)) and engine.simulator.pushes(token(RUI)), "the pushes")
 
     engine.stop("delivery")
@@ -147,7 +144,7 @@ def test_sends_on_their_way_to_a_provider_are_parked_and_go_out_in_time_or_expir
     clock.set(NOON + 1.5 * HOUR)
     wait_for(lambda: value_at_gate(engine, EVA), "the claim")
     before = parked(engine)
-    engine.surnia("pause", *selector, "--reason", "again")
+    engine.surnia("pause", "--provider", "apns", "--reason", "again")
     engine.start("delivery")
     wait_for(lambda: parked(engine) > before, "the send to be parked")
     clock.set(NOON + 2.5 * HOUR)
@@ -241,25 +238,47 @@ def test_a_pause_is_in_force_within_two_seconds_for_claims_and_deliveries(engine
 def test_inspect_explains_one_who_practised_one_who_was_capped_and_one_who_was_reminded(
     engine: Engine, clock: FileClock
 ) -> None:
-    """Three who started lessons: one finishes it, one has had the day's reminders, one is reminded."""
-    yesterday = NOON - 24 * HOUR
+    """All three practised yesterday at this time, in Kolkata, where it is 17:30 now."""
+    yesterday = datetime.fromtimestamp(NOON, UTC) - timedelta(days=1)
     with psycopg.connect(engine.settings.require_postgres()) as connection:
         for user in (ANA, RUI, EVA):
-            at = datetime.fromtimestamp(yesterday, UTC)
             connection.execute(
                 "INSERT INTO users (id, time_zone, last_event_at, last_active_date, last_practice_at, "
                 "last_practice_date, streak) VALUES (%s, 'Asia/Kolkata', %s, %s, %s, %s, 4)",
-                (user, at, at.date(), at, at.date()),
+                (user, yesterday, yesterday.date(), yesterday, yesterday.date()),
             )
             connection.execute(
                 "INSERT INTO devices (user_id, device_id, platform, token, registered_at) "
                 "VALUES (%s, 'phone', 'ios', %s, %s)",
-                (user, token(user), at - timedelta(days=1)),
+                (user, token(user), yesterday),
             )
+
+    def outcomes(n: int) -> None:
+        wait_for(lambda: rows(engine, "SELECT count(*) FROM ledger") == [(n,)], f"{n} outcomes in the ledger")
+
+    # Ana practises and starts another lesson; Eva only starts one.
+    produce(engine, event("lesson_completed", ANA, NOON - HOUR))
+    produce(engine, event("lesson_started", ANA, NOON - 1700), event("lesson_started", EVA, NOON - 1700))
+    query = "SELECT count(*) FROM users WHERE last_event_at >= to_timestamp(%s)"
+    wait_for(lambda: rows(engine, query, NOON - 1700) == [(2,)], "their lessons in the database")
+    # Practice reminders of the other two, 23.5 h after they practised; then the abandoned lessons; then at 22:00 there
+    # the streak savers of the other two, the third of the day for Eva.
     engine.surnia("due", "rebuild")
-    produce(engine, event("lesson_started", RUI, NOON - 1750), event("lesson_started", EVA, NOON - 1700))
-    # 23.5 h after the last practice: all three are due, and nobody looks before the clock is turned.
+    outcomes(2)
     clock.set(NOON + 120)
-    wait_for(lambda: len(rows(engine, "SELECT FROM ledger")) >= 5, "the first reminders")
-    for user in (ANA, RUI, EVA):
-        print(engine.surnia("inspect", str(user)))
+    outcomes(4)
+    clock.set(NOON + 4.5 * HOUR + 1)
+    outcomes(6)
+    told = {user: engine.surnia("inspect", str(user)) for user in (ANA, EVA, RUI)}
+    print("\n" + "\n".join(told.values()))
+    assert "17:31:40 UTC+05:30  abandoned_lesson (stream): denied: the user practised that day" in told[ANA]
+    assert (
+        "22:00:00 UTC+05:30  streak_saver (stream): denied: the daily cap of 2 was reached by "
+        "practice (stream) and abandoned_lesson (stream)" in told[EVA]
+    )
+    assert "17:00:00 UTC+05:30  practice (stream): granted and delivered: apns accepted it in" in told[RUI]
+    found = json.loads(engine.surnia("inspect", str(RUI), "--json"))
+    assert [(one["kind"], one["result"]) for one in found["candidates"]] == [
+        ("practice", "delivered"), ("streak_saver", "delivered"),
+    ]  # fmt: skip
+    assert all(one["provider"] == "apns" and one["latency_ms"] > 0 for one in found["candidates"])

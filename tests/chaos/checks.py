@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
+from batch.audit import Audit, audit
 from infra.simulator.devices import Devices
 from infra.simulator.journal import Accepted, read_journal
 from infra.simulator.witness import Witness
@@ -17,7 +17,7 @@ from shared.policy.kinds import KIND_BY_CODE
 from shared.wire.sends import Result
 from tests.chaos.faults import Fault
 from tests.chaos.load import Load, Practice, dates_of
-from tests.chaos.world import DEADLINE, World
+from tests.chaos.world import World
 
 PAUSE_SECONDS = 2.0
 """After this long a pause is in force everywhere."""
@@ -129,33 +129,24 @@ class _Times:
 
 
 def _audits(world: World, evidence: Evidence, count: Count) -> Iterator[str]:
-    """`surnia audit` of every local date that the seed has touched."""
-    with world.database() as connection:
-        touched = connection.execute(
-            "SELECT local_date FROM planned WHERE local_date = ANY(%(dates)s) UNION "
-            "SELECT local_date FROM ledger WHERE local_date = ANY(%(dates)s)",
-            {"dates": dates_of(evidence.load)},
-        ).fetchall()
-    asked = {day: world.spawn("audit", "--date", day.isoformat(), "--json") for (day,) in touched}
-    for day, command in asked.items():
-        said, _ = command.communicate(timeout=DEADLINE)
-        try:
-            found: dict[str, Any] = json.loads(said)
-        except ValueError:
-            yield f"`surnia audit --date {day} --json` ended with {command.returncode} and printed no JSON"
-            continue
-        for account in found["accounts"]:
-            count.candidates += account["candidates"]
-            count.granted += account["granted"]
-            count.delivered += account["delivered"]
-            count.expired += account["expired"]
-            count.failed += sum(account["failed"].values())
-            count.dropped += sum(account["dropped"].values())
-            count.lost += account["lost"]
-            if account["lost"] or account["in_flight"]:
-                yield f"audit of {day}: {account}"
-        if not found["holds"] or found["lag"]:
-            yield f"the audit of {day} does not hold: {found['problems']}, lag {found['lag']}"
+    """What `surnia audit` says of every local date that the seed may have touched."""
+
+    async def ask() -> list[Audit]:
+        return [await audit(world.settings, day) for day in dates_of(evidence.load)]
+
+    for found in asyncio.run(ask()):
+        for account in found.accounts:
+            count.candidates += account.candidates
+            count.granted += account.granted
+            count.delivered += account.delivered
+            count.expired += account.expired
+            count.failed += sum(account.failed.values())
+            count.dropped += sum(account.dropped.values())
+            count.lost += account.lost
+            if account.lost or account.in_flight:
+                yield f"audit of {found.local_date}: {account}"
+        if not found.holds or found.lag:
+            yield f"the audit of {found.local_date} does not hold: {found.problems}, lag {found.lag}"
 
 
 def _witness(world: World, evidence: Evidence, accepted: list[Accepted], count: Count) -> Iterator[str]:

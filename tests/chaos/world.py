@@ -21,6 +21,7 @@ import psycopg
 from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
 from infra.stack import process
+from infra.stack.errors import StackError
 from infra.stack.part import process_of
 from infra.stack.stack import Stack
 from shared.clock import FileClock, utc
@@ -152,6 +153,9 @@ class World:
         with self._locks[name]:
             if empty:
                 self.stack.parts[name].empty(self.stack.parts[name].record())
+            with contextlib.suppress(StackError):
+                # Once more where the machine is so busy that its patience is not enough.
+                self.stack.up(parts=(name,))
             self.stack.up(parts=(name,))
             part = self.stack.parts[name]
             found = part.address(part.record())

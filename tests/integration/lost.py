@@ -41,13 +41,14 @@ def outcome(of: Send, result: Result, reason: str = "accepted") -> Outcome:
     return Outcome(of.user_id, of.kind, of.local_date, result, reason, of.due_at, NOON, 0.1, "apns", of.campaign)
 
 
-async def gate_state(settings: Settings) -> dict[bytes, object]:
-    """What users have at the gate."""
-    return {
-        name: value
-        for name, value in (await redis_state(settings)).items()
-        if name.startswith((b"gate:", b"campaign:"))
-    }
+async def gate_state(settings: Settings) -> dict[bytes, dict[bytes, bytes]]:
+    """What users have at the gate; nothing is the same as 0."""
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for name, values in (await redis_state(settings)).items():
+        if name.startswith((b"gate:", b"campaign:")):
+            if held := {user: value for user, value in values.items() if value != b"0"}:
+                found[name] = held
+    return found
 
 
 async def due_state(settings: Settings) -> set[tuple[bytes, int, float]]:
@@ -74,6 +75,8 @@ class History:
         self._runtime = runtime
         self._random = random.Random(seed)
         self._users = self._random.sample(range(1, 2**62), 60)
+        self._remembered = set(self._some())
+        """Users whose events are still in Kafka; those of the others were handled and deleted."""
 
     async def happen(self) -> None:
         add_users(self._settings, *({"id": user, "time_zone": zone_of(user)} for user in self._users))
@@ -90,20 +93,17 @@ class History:
         return [user for user in self._users if self._random.random() < share]
 
     async def _activity(self) -> None:
-        in_kafka = set(self._some())
         await self._handled(
             [
                 (user, event("lesson_completed", user, NOON - days * DAY - HOUR / 2, time_zone=zone_of(user)))
                 for user in self._some(0.7)
                 for days in sorted(range(self._random.randrange(2), 3), reverse=True)
-            ],
-            in_kafka,
+            ]
         )
-        started = [(user, self._random.uniform(0, 2 * HOUR)) for user in self._some(0.3)]
         # Only events in Kafka can tell of a lesson that was not finished.
+        started = [(user, self._random.uniform(0, 2 * HOUR)) for user in self._some() if user in self._remembered]
         await self._handled(
-            [(user, event("lesson_started", user, NOON - ago, time_zone=zone_of(user))) for user, ago in started],
-            {user for user, _ in started},
+            [(user, event("lesson_started", user, NOON - ago, time_zone=zone_of(user))) for user, ago in started]
         )
         await self._choices(self._some(0.2))
         await self._choices(self._some(0.1), back=True)
@@ -119,13 +119,12 @@ class History:
             [
                 (user, event("preferences_changed", user, NOON - 30, time_zone=zone_of(user), opted_out=unwanted))
                 for user in users
-            ],
-            set(self._some()),
+            ]
         )
 
-    async def _handled(self, events: list[tuple[int, bytes]], in_kafka: set[int]) -> None:
+    async def _handled(self, events: list[tuple[int, bytes]]) -> None:
         await handle_events(self._runtime, [message(raw) for _, raw in events])
-        await self._write([raw for user, raw in events if user in in_kafka])
+        await self._write([raw for user, raw in events if user in self._remembered])
 
     async def _write(self, events: list[bytes]) -> None:
         await self._runtime.producer.write(
