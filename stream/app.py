@@ -79,8 +79,8 @@ class SurniaApp(faust.App):
 def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     """The application of a role; nothing is connected until a worker starts it."""
     settings = runtime.settings
-    # One topic's full buffer would stop the consumer, and with it every other lane: a partition is left out of the next
-    # poll only when its first message finds the buffer four fifths full. A fifth is room for one poll of each partition.
+    # One topic's full buffer would stop the consumer, and with it every other lane. A partition is left out of the
+    # next poll when a message of it finds the buffer four fifths full: a fifth is room for one poll of each partition.
     polled = EVENTS if role is Role.stream else MESSAGES
     buffered = 2 * EVENTS if role is Role.stream else 5 * polled * settings.partitions
     app = SurniaApp(

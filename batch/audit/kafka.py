@@ -171,10 +171,13 @@ class Outcomes:
             batch = decode_outcomes(value or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return  # The ledger can't read it either; it is in the dead letters.
+        numbers: dict[tuple[str, str], int] = {}  # A message has few groups and hundreds of outcomes.
         for outcome in batch.outcomes:
             if outcome.local_date == self._day:
-                group = self._groups.of(Group(batch.path, outcome.kind, outcome.campaign))
-                facts.append((outcome.user_id, group, _MARKS[outcome.result]))
+                names = outcome.kind, outcome.campaign
+                if names not in numbers:
+                    numbers[names] = self._groups.of(Group(batch.path, *names))
+                facts.append((outcome.user_id, numbers[names], _MARKS[outcome.result]))
 
 
 _MARKS = {result: mark for mark, result in enumerate(RANKING)}

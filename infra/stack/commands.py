@@ -60,6 +60,8 @@ def up(
                 typer.echo(f"{part.title} is given by address: {_CREATED[part.name]}never started, stopped or emptied.")
             elif part.version == MOCK_VERSION:
                 typer.echo(f"Note: {part.note}")
+        if found.gate:
+            typer.echo(found.gate)
     raise typer.Exit(0 if found.healthy else 1)
 
 
@@ -83,29 +85,38 @@ def down(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show each server of the stack, and what is paused; exit code 1 unless all are healthy."""
+    """Show each server of the stack, and what is paused; exit code 1 unless all are healthy and the gate is open."""
     found = _stack().status()
-    paused = _paused(found)
+    paused, closed = _paused(found), _closed(found)
     if as_json:
         known = None if paused is None else [pause.document() for pause in paused]
-        typer.echo(json.dumps({**document(found), "pauses": known}, indent=2))
+        typer.echo(json.dumps({**document(found), "pauses": known, "gate_closed_shards": closed}, indent=2))
     else:
         from rich.console import Console
         from rich.text import Text
 
+        from infra.stack.gate import closed_note
         from infra.stack.view import table
 
         console = Console()
         console.print(table(found))
         for pause in paused or ():
             console.print(Text(f"Paused: {pause.said}", style="bold yellow"), soft_wrap=True)
-    raise typer.Exit(0 if found.healthy else 1)
+        if closed:
+            console.print(Text(closed_note(closed), style="bold red"), soft_wrap=True)
+    raise typer.Exit(0 if found.healthy and not closed else 1)
 
 
 def document(found: StackStatus) -> dict[str, Any]:
     """A status as JSON; it never contains a password."""
     parts = {name: {**asdict(part), "healthy": part.healthy} for name, part in found.parts.items()}
-    return {"healthy": found.healthy, "changed": found.changed, "state_dir": found.state_dir, "parts": parts}
+    return {
+        "healthy": found.healthy,
+        "changed": found.changed,
+        "state_dir": found.state_dir,
+        "parts": parts,
+        "gate": found.gate,
+    }
 
 
 def _paused(found: StackStatus) -> list[Pause] | None:
@@ -126,6 +137,20 @@ def _paused(found: StackStatus) -> list[Pause] | None:
     try:
         return asyncio.run(read())
     except psycopg.Error:  # It went down a moment ago, or its tables are not made yet.
+        return None
+
+
+def _closed(found: StackStatus) -> int | None:
+    """How many shards of the gate are closed; None where it does not answer."""
+    if not found.parts["valkey"].healthy:
+        return None
+    from infra.stack.gate import ask
+    from shared.gate import GateUnavailableError
+    from shared.settings import load_settings
+
+    try:
+        return ask(load_settings())
+    except GateUnavailableError:  # It went down a moment ago.
         return None
 
 

@@ -146,8 +146,36 @@ class Stack:
             raise errors[0] if len(errors) == 1 else StackError("\n".join(str(error) for error in errors))
         if missing := [name for name in wanted if name not in found]:
             raise StackError(f"Starting {', '.join(missing)} failed unexpectedly: see the traceback above.")
-        changed = any(was_changed for _, was_changed in found.values())
-        return StackStatus(str(self.state_dir), {name: found[name][0] for name in wanted}, changed)
+        gate, opened = self._gate(wanted, "valkey" in given, progress)
+        changed = opened or any(was_changed for _, was_changed in found.values())
+        return StackStatus(str(self.state_dir), {name: found[name][0] for name in wanted}, changed, gate)
+
+    def _gate(self, wanted: tuple[str, ...], given: bool, progress: Progress) -> tuple[str, bool]:
+        """Open the gate of our own Valkey if it is closed, as a new one is and one that restarted; of a given one only
+        tell. What is to be said, and whether it was opened."""
+        if set(wanted) != set(PART_NAMES):
+            return "", False  # It is rebuilt from all of them.
+        from infra.stack.gate import ask, closed_note, closed_shards, open_it
+
+        settings = self.settings()
+        if given:
+            shards = ask(settings)
+            return closed_note(shards) if shards else "", False
+        port, password = self.parts["valkey"].record().port or 0, self.store.secret("valkey")
+        if not closed_shards(port, password, durable=settings.gate_durable):
+            return "", False
+        progress("valkey", "rebuilding the gate", False)
+        try:
+            done = open_it(settings)
+        except Exception as error:
+            progress("valkey", "failed", True)
+            raise StackError(
+                f"All servers are up, but the gate stays closed and nothing is sent: {error}\n"
+                "Run `surnia gate rebuild` to see more, or `surnia up` again."
+            ) from error
+        progress("valkey", "gate open", True)
+        sends = done.claimed + done.settled
+        return f"The gate was closed and has been rebuilt: {sends:,} sends, {done.marks:,} days with practice.", True
 
     def _bring(self, name: str, given: str | None, progress: Progress) -> tuple[PartStatus, bool]:
         """One part up and prepared; and whether anything had to be done for it."""

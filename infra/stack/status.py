@@ -46,6 +46,8 @@ class StackStatus:
     parts: dict[str, PartStatus]
     changed: bool = False
     """Whether the call started or repaired anything."""
+    gate: str = ""
+    """What was done for the gate, or is to be done; empty where it is open."""
 
     @property
     def healthy(self) -> bool:

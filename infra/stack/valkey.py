@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import platform
 import re
@@ -56,15 +57,23 @@ class Valkey(Part):
         record = self.record()
         if record.port and address == self.address(record):
             return ping(record.port, self.store.secret(self.name))
-        import redis
+        return asyncio.run(version(address))
 
-        with redis.Redis.from_url(address, socket_timeout=3, socket_connect_timeout=3) as client:
-            client.ping()
-            info = client.info("server")
-        assert isinstance(info, dict)
-        if version := info.get("valkey_version"):
-            return str(version)
-        return f"Redis {info.get('redis_version', '')}".strip()
+
+async def version(address: str) -> str:
+    """That of the server, or of the first of a cluster's, found the way the engine finds it. Raises what that does."""
+    from pydantic import SecretStr
+
+    from shared.keyspace import open_keyspace
+    from shared.settings import GivenSettings
+
+    keyspace = open_keyspace(GivenSettings(redis_url=SecretStr(address)))
+    try:
+        said = await keyspace.everywhere("INFO", "server")
+    finally:
+        await keyspace.close()
+    facts = dict(line.split(":", 1) for line in next(iter(said.values())).decode().splitlines() if ":" in line)
+    return facts.get("valkey_version") or f"Redis {facts.get('redis_version', '')}".strip()
 
 
 def ping(port: int, password: str) -> str:

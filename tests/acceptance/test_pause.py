@@ -49,7 +49,7 @@ def produce(engine: Engine, *events: dict[str, Any]) -> None:
 
 def event(what: str, user: int, at: float, **more: str) -> dict[str, Any]:
     when = datetime.fromtimestamp(at, UTC).isoformat()
-    return {"type": what, "user_id": user, "at": when, "time_zone": "Europe/Lisbon", **more}
+    return {"type": what, "user_id": user, "at": when, "time_zone": "Europe/Lisbon"} | more
 
 
 def started(user: int, at: float) -> tuple[dict[str, Any], ...]:
@@ -257,8 +257,9 @@ def test_inspect_explains_one_who_practised_one_who_was_capped_and_one_who_was_r
         wait_for(lambda: rows(engine, "SELECT count(*) FROM ledger") == [(n,)], f"{n} outcomes in the ledger")
 
     # Ana practises and starts another lesson; Eva only starts one.
-    produce(engine, event("lesson_completed", ANA, NOON - HOUR))
-    produce(engine, event("lesson_started", ANA, NOON - 1700), event("lesson_started", EVA, NOON - 1700))
+    lessons = [("lesson_completed", ANA, NOON - HOUR), ("lesson_started", ANA, NOON - 1700)]
+    lessons.append(("lesson_started", EVA, NOON - 1700))
+    produce(engine, *(event(*lesson, time_zone="Asia/Kolkata") for lesson in lessons))
     query = "SELECT count(*) FROM users WHERE last_event_at >= to_timestamp(%s)"
     wait_for(lambda: rows(engine, query, NOON - 1700) == [(2,)], "their lessons in the database")
     # Practice reminders of the other two, 23.5 h after they practised; then the abandoned lessons; then at 22:00 there

@@ -43,12 +43,12 @@ def outcome(of: Send, result: Result, reason: str = "accepted") -> Outcome:
 
 async def gate_state(settings: Settings) -> dict[bytes, dict[bytes, bytes]]:
     """What users have at the gate; nothing is the same as 0."""
-    found: dict[bytes, dict[bytes, bytes]] = {}
-    for name, values in (await redis_state(settings)).items():
-        if name.startswith((b"gate:", b"campaign:")):
-            if held := {user: value for user, value in values.items() if value != b"0"}:
-                found[name] = held
-    return found
+    held = {
+        name: {user: value for user, value in values.items() if value != b"0"}
+        for name, values in (await redis_state(settings)).items()
+        if name.startswith((b"gate:", b"campaign:"))
+    }
+    return {name: values for name, values in held.items() if values}
 
 
 async def due_state(settings: Settings) -> set[tuple[bytes, int, float]]:

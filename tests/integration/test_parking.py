@@ -195,6 +195,18 @@ async def test_what_is_paused_past_its_window_expires_and_is_never_shown(worker:
     assert worker.shown == 0
 
 
+async def test_however_much_is_parked_the_lanes_go_on(worker: Worker) -> None:
+    settings, parked = worker.settings, worker.topics.parked
+    await pause(settings, PRACTICE)
+    flood = [encode(SendBatch(SendPath.stream, NOON, (send(100 + n),))) for n in range(1000)]
+    async with Producer(settings) as producer:
+        await producer.write(Record(parked, None, value) for value in flood)
+    for n in range(1, 11):
+        await plan(settings, send(n, "abandoned_lesson"))
+        await worker.outcomes(n)
+    assert worker.shown == 10
+
+
 async def test_a_paused_provider_gets_nothing_until_it_is_resumed(worker: Worker) -> None:
     settings = worker.settings
     await pause(settings, Rule(provider="apns"))

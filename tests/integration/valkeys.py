@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +70,7 @@ class Valkey:
     def pause(self) -> None:
         """It neither answers nor hangs up."""
         assert self._process
-        process.os.kill(self._process.pid, signal.SIGSTOP)
+        os.kill(self._process.pid, signal.SIGSTOP)
 
     def __call__(self, *words: str | int) -> Any:
         """What it answers to a command."""
