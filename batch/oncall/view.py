@@ -51,7 +51,8 @@ def _sections(found: Inspection) -> Iterator[tuple[str, list[str]]]:
 
 
 def _facts(facts: dict[str, Any], zone: str) -> Iterator[str]:
-    silent = "" if facts["silent_days"] is None else f" ({facts['silent_days']} days ago)"
+    days = facts["silent_days"]
+    silent = "" if days is None else f" ({days} {'day' if days == 1 else 'days'} ago)"
     yield f"last practice {_short(facts['last_practice_at'], zone)}, streak {facts['streak']}"
     yield f"last event {_short(facts['last_event_at'], zone)}{silent}, locale {facts['locale']}"
     yield f"opted out of {', '.join(facts['opted_out']) or 'nothing'}"

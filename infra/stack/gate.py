@@ -62,6 +62,13 @@ def open_it(settings: Settings) -> Rebuilt:
     return asyncio.run(work())
 
 
+def open_as_new(settings: Settings) -> None:
+    """Open it without its past."""
+    from shared.gate import open_fresh
+
+    asyncio.run(open_fresh(settings))
+
+
 def closed_note(shards: int) -> str:
     """What to tell of a closed gate, and what to type."""
     return f"The gate is closed for {shards} of {SHARDS} shards: nothing is sent there. To open it: surnia gate rebuild"

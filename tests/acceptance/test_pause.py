@@ -111,7 +111,7 @@ def test_a_paused_kind_is_neither_claimed_nor_delivered_and_only_goes_out_in_tim
     known(engine, RUI)
     engine.surnia("pause", "--kind", "abandoned_lesson", "--reason", "wrong again")
     clock.set(NOON + 1.5 * HOUR)
-    wait_for(lambda: log.read_text().count("paused reminders stay") == 2, "the worker to hold the second one back")
+    wait_for(lambda: log.read_text().count("paused reminders stay") >= 2, "the worker to hold the second one back")
     clock.set(NOON + 2.5 * HOUR)
     wait_for(lambda: ended(engine, RUI) == "expired", "the one that was paused for too long to be expired")
     engine.surnia("resume", "--all", "--reason", "mended")

@@ -114,11 +114,13 @@ class World:
 
     def begin(self, care: Care) -> None:
         """Make ready for a seed: all workers run, with the settings it asks for."""
-        if care is not self.care:
-            self.workers.stop("stream", "delivery")
-        self.care = care
         self.environment["SURNIA_GATE_AUTO_REBUILD"] = str(care is Care.by_itself).lower()
         self.environment["SURNIA_GATE_DURABLE"] = str(care is Care.durable).lower()
+        if care is not self.care:
+            self.workers.stop("stream", "delivery")
+            # A server that was trusted without a look has to be vouched for again.
+            self.until_done("gate", "rebuild")
+        self.care = care
         self.workers.only_one_each()
 
     # The clock.
