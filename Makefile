@@ -29,6 +29,9 @@ demo: setup ## Simulate a day of a world-wide population (ARGS="--users 2000 --h
 test: setup ## Run all tests but the long chaos runs (ARGS="tests/unit" for some)
 	@$(RUN) pytest $(ARGS)
 
+chaos: setup ## Kill every part under load and count (50 seeds; ARGS="--chaos-seed 7" for one)
+	@$(RUN) pytest tests/chaos $(or $(ARGS),--chaos-seeds 1-50)
+
 lint: setup ## Check style and types
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 

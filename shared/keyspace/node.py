@@ -19,8 +19,8 @@ ANSWER_SECONDS = 5.0
 """For all answers of one round trip; `?socket_timeout=` in the address says otherwise."""
 CONNECT_SECONDS = 2.0
 """Until a new connection is let in; `?socket_connect_timeout=` in the address says otherwise."""
-CONNECTIONS = 8
-"""Kept open when idle. More are opened where more is under way at once, and closed afterwards."""
+CONNECTIONS = 16
+"""At most so many a node; whoever asks for one more waits for its turn."""
 KNOWN_SECONDS = 1.0
 """A connection's server is asked who it is so often: it may have been a replica meanwhile."""
 
@@ -55,12 +55,17 @@ class Node:
             raise ValueError(f"SURNIA_REDIS_URL: {error}") from None
         self._durable = durable
         self._idle: list[_Line] = []
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self._closed = False
 
     async def run(self, calls: Sequence[Call]) -> list[Answer]:
         """All calls in one round trip; one answer a call, an error among them."""
         if not calls:
             return []
+        async with self._turns:
+            return await self._run(calls)
+
+    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
         line = await self._take()
         try:
             answers = await self._exchange(line.connection, [call.packed(line.guard) for call in calls])
@@ -78,7 +83,7 @@ class Node:
                 # The idle ones most likely lead to the same server that is gone.
                 await self._hang_up()
             raise
-        if self._closed or len(self._idle) >= CONNECTIONS:
+        if self._closed:
             await line.connection.disconnect(nowait=True)
         else:
             self._idle.append(line)

@@ -19,16 +19,19 @@ from shared.identity import shard_of
 
 def test_the_gates_bench_prints_its_fields_for_sparse_and_dense_ids(tmp_path: Path) -> None:
     found = tmp_path / "gate.json"
-    subprocess.run(
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "surnia", "bench", "gate", "--claims", "20000", "--rounds", "2", "--grow-to", "0"),
             *("--json", str(found)),
         ],
         env=os.environ | {"SURNIA_STATE_DIR": str(tmp_path / "state")},
-        check=True,
-        timeout=120,
-        capture_output=True,
+        check=False,
+        timeout=240,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+    assert done.returncode == 0, done.stdout
     figures = json.loads(found.read_bytes())
     for ids in ("sparse", "dense"):
         side = figures[ids]

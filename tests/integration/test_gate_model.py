@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 
 from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey
 from shared.gate.keeper import Fact
-from shared.gate.keys import bucket_key, campaign_key, epoch_key, tally_key
+from shared.gate.keys import bucket_key, campaign_key, epoch_key
 from shared.gate.value import OPTED_OUT, SETTLED, campaigns, count, opted_out, practised, state
-from shared.identity import MAX_USER_ID, SHARDS, bucket_of, shard_of
+from shared.identity import MAX_USER_ID, bucket_of, shard_of
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import KINDS, Path
 from tests.integration.gate_model import CAMPAIGN, KIND_BITS, Day, Model
@@ -38,7 +38,7 @@ Thing = TypeVar("Thing", SendKey, Fact)
 
 EXAMPLES = 60
 BITS = 1
-USERS = [*users_of_shard(7, 4), *users_of_shard(200, 2), MAX_USER_ID]
+USERS = [*users_of_shard(7, 3), MAX_USER_ID]
 MINE = sorted({shard_of(user) for user in USERS})
 DAYS = [date(2026, 11, 20), date(2026, 11, 21)]
 CAMPAIGNS = ["spring", "0-0", "s_"]
@@ -58,6 +58,9 @@ rules = st.builds(
     st.none() | st.none() | st.sampled_from(["apns", "fcm"]),
 )
 facts = st.builds(Fact, daily | blasts, PATHS, st.booleans())
+few_facts = st.lists(facts, max_size=5)
+few_rules = st.lists(rules, max_size=2)
+places = st.sets(st.sampled_from(MINE), min_size=1)
 
 
 class Machine(RuleBasedStateMachine):
@@ -167,7 +170,7 @@ class Machine(RuleBasedStateMachine):
 
     # On call.
 
-    @rule(of=st.lists(rules, max_size=3))
+    @rule(of=few_rules)
     def pause(self, of: list[Rule]) -> None:
         closed = self.run(self.keeper.write_rules(of))
         assert [shard for shard in MINE if shard in closed] == [
@@ -177,40 +180,42 @@ class Machine(RuleBasedStateMachine):
 
     # Bad luck, and what mends it.
 
-    @rule(shards=st.sets(st.sampled_from(MINE), min_size=1))
+    @rule(what=st.sampled_from(["lose", "restart", "expire"]), shards=places, day=days, of=few_facts, pauses=few_rules)
+    def bad_luck(self, what: str, shards: set[int], day: date, of: list[Fact], pauses: list[Rule]) -> None:
+        if what == "expire":
+            self.client.delete(*self.client.scan_iter(f"*:{day.isoformat()}", count=10_000), "nothing")
+            self.model.expire(day)
+            self.forget(lambda key: key.local_date == day and not key.campaign)
+        elif what == "lose":
+            self.lose(shards)
+        else:
+            # The data is there, but was vouched for on another server.
+            for shard in shards & set(self.model.rules):
+                self.client.setrange(epoch_key(shard), 0, "another server")
+                del self.model.rules[shard]
+        if of:
+            self.mend(of, pauses)
+
     def lose(self, shards: set[int]) -> None:
         for shard in shards:
             self.client.delete(*self.client.scan_iter(f"*{{{shard}}}*", count=10_000), epoch_key(shard))
         self.model.lose(shards)
         self.forget(lambda key: shard_of(key.user_id) in shards)
 
-    @rule(shards=st.sets(st.sampled_from(MINE), min_size=1))
-    def restart(self, shards: set[int]) -> None:
-        """The data is there, but was vouched for on another server."""
-        for shard in shards & set(self.model.rules):
-            self.client.setrange(epoch_key(shard), 0, "another server")
-            del self.model.rules[shard]
-
-    @rule(day=days)
-    def expire(self, day: date) -> None:
-        self.client.delete(*self.client.scan_iter(f"*:{day.isoformat()}", count=10_000), "nothing")
-        self.model.expire(day)
-        self.forget(lambda key: key.local_date == day and not key.campaign)
-
-    @rule(of=st.lists(facts, max_size=6))
+    @rule(of=few_facts)
     def restore(self, of: list[Fact]) -> None:
         """Rebuilds may meet the claims of a gate that is open."""
         self.run(self.keeper.restore(of))
         self.heed(of)
 
     @precondition(lambda self: len(self.model.rules) < len(MINE))
-    @rule(of=st.lists(facts, max_size=6), pauses=st.lists(rules, max_size=2))
-    def rebuild(self, of: list[Fact], pauses: list[Rule]) -> None:
+    @rule(of=few_facts, pauses=few_rules)
+    def mend(self, of: list[Fact], pauses: list[Rule]) -> None:
         self.open([shard for shard in MINE if shard not in self.model.rules], of, pauses)
 
     @precondition(lambda self: len(self.model.rules) < len(MINE))
-    @rule(of=st.lists(facts, max_size=3))
-    def rebuild_in_vain(self, of: list[Fact]) -> None:
+    @rule(of=few_facts)
+    def mend_in_vain(self, of: list[Fact]) -> None:
         """The data is lost once more while it is rebuilt."""
         shards = [shard for shard in MINE if shard not in self.model.rules]
         self.run(self.keeper.begin(shards, "in vain"))
@@ -330,9 +335,3 @@ def test_the_gate_does_what_the_model_does(server: Valkey, monkeypatch: pytest.M
                 suppress_health_check=list(HealthCheck),
             ),
         )
-
-
-def test_every_key_of_a_shard_has_its_hash_tag() -> None:
-    names = [epoch_key(7), bucket_key(7, 255, DAYS[0]), campaign_key(7, 0, "spring"), tally_key(7, DAYS[0])]
-    assert all("{7}" in name for name in names)
-    assert SHARDS == 256

@@ -6,10 +6,10 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
 import redis
@@ -116,7 +116,15 @@ def settings_for(url: str, **more: object) -> Settings:
     return settings_of({f"SURNIA_{name.upper()}": str(value) for name, value in values.items()})
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], what: str, seconds: float = DEADLINE) -> T:
+@overload
+async def until(condition: Callable[[], Coroutine[Any, Any, T | None]], what: str, seconds: float = ...) -> T: ...
+
+
+@overload
+async def until(condition: Callable[[], T], what: str, seconds: float = ...) -> T: ...
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
     """The first true answer of a condition that is asked again and again."""
     async with asyncio.timeout(seconds):
         try:
