@@ -76,7 +76,10 @@ class Settings(BaseSettings):
 
     # Gate.
     gate_bucket_bits: int = Field(
-        11, ge=0, le=16, description="2^n gate buckets a shard; aim at about 200 users a bucket (11: 100 million)"
+        11,
+        ge=0,
+        le=16,
+        description="2^n gate buckets a shard; aim at 50 to 100 users of a local date a bucket (11: 26 to 52 million)",
     )
     gate_keep_hours: int = Field(96, ge=48, description="Hours after its last write that a day of the gate is kept")
 

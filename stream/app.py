@@ -30,6 +30,9 @@ WITHIN = 0.05
 EVENTS = 2_000
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
+KNOWN_SECONDS = 10.0
+"""Topics are looked at so often: a broker that has just started may not know them yet, and without them a group shares
+out nothing. Kafka clients' own is five minutes."""
 SETTLE_SECONDS = 2.0
 """For what follows a provider's answer: the gate, and outcomes to Kafka."""
 
@@ -92,6 +95,7 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=int(KNOWN_SECONDS * 1000),
         broker_commit_interval=settings.commit_seconds,
         broker_max_poll_records=polled,
         stream_buffer_maxsize=buffered,

@@ -243,5 +243,5 @@ async def _used(keyspace: Keyspace) -> int:
 
 
 def _bits(users: int) -> int:
-    """Buckets for so many users: near 100 a bucket (docs/operations.md, sizing)."""
-    return max(0, (users // SHARDS // 100).bit_length() - 1)
+    """Buckets for so many users: 50 to 100 a bucket (docs/operations.md, sizing)."""
+    return (users // SHARDS // 100).bit_length()

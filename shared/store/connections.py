@@ -18,5 +18,7 @@ def pool(settings: Settings, size: int = 4) -> Pool:
         max_size=size,
         open=False,
         timeout=10.0,
+        # After this long a try to connect begins anew: its pauses double, and would soon outlast any outage.
+        reconnect_timeout=5.0,
         kwargs={"application_name": "surnia", "connect_timeout": 5},
     )

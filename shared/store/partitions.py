@@ -28,7 +28,10 @@ class Partitions:
 
 
 async def ensure_partition(connection: Connection, day: date, table: Partitioned = "ledger") -> None:
-    """Create a table's partition for a local date where it is missing; two at once don't harm each other."""
+    """Create a table's partition for a local date where it is missing; two at once don't harm each other.
+
+    Raises `errors.LockNotAvailable`, which waiting may mend, where a long query keeps it from the table's lock.
+    """
     statement = sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
         sql.Identifier(partition_name(table, day)),
         sql.Identifier(table),
@@ -37,6 +40,8 @@ async def ensure_partition(connection: Connection, day: date, table: Partitioned
     )
     try:
         async with connection.transaction():
+            # Whoever waits for the whole table's lock holds up all others behind it.
+            await connection.execute("SET LOCAL lock_timeout = '1s'")
             await connection.execute(statement)
     except (errors.DuplicateTable, errors.UniqueViolation, errors.InvalidObjectDefinition):
         pass  # Somebody else created it between our look and our CREATE.

@@ -23,7 +23,7 @@ SCANNED = 4
 BURSTS = 90 * MINUTE
 """From the start, in which reminders become due."""
 _FIRST = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
-_APART = 4 * DAY
+_APART = 5 * DAY
 """From seed to seed: no local date is touched by two, nobody's reminders reach into the next one's time."""
 _IDS_APART = 1_000_000_000
 _RUNGS = (7, 14, 30, 60, 90)

@@ -73,17 +73,21 @@ class Proxy:
         (self._flowing.set if flowing else self._flowing.clear)()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams.add(_resetting(writer))
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self._target)
         except OSError:
-            _resetting(writer).transport.abort()
+            writer.transport.abort()
+            self._streams.discard(writer)
             return
-        both = _resetting(writer), _resetting(far_writer)
-        self._streams.update(both)
+        if writer.transport.is_closing():
+            # It was cut while the far side was being called.
+            _resetting(far_writer).transport.abort()
+        self._streams.add(_resetting(far_writer))
         try:
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
-            self._streams.difference_update(both)
+            self._streams.difference_update((writer, far_writer))
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
