@@ -54,7 +54,7 @@ def gate(
             f"  ratio to baseline {found.ratio_to_baseline}, bytes {found.bytes_ratio_to_baseline}, "
             f"to the limit {found.ratio_to_limit}; peak RSS {found.peak_rss_mb} MB"
         )
-    single = figures.single_claim_at_1000_per_s
-    console.print(f"a single claim at 1,000/s: p50 {single.p50_ms} ms, p99 {single.p99_ms} ms")
+    for what, latency in (("claim", figures.single_claim_at_1000_per_s), ("PING", figures.ping_at_1000_per_s)):
+        console.print(f"a single {what} at 1,000/s: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")

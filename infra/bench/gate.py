@@ -76,6 +76,8 @@ class GateBench(msgspec.Struct):
     sparse: Figures
     dense: Figures
     single_claim_at_1000_per_s: Latency
+    ping_at_1000_per_s: Latency
+    """The same for `PING`: what loop, machine and network take by themselves."""
     growth: list[Growth]
 
 
@@ -88,10 +90,10 @@ async def bench_gate(settings: Settings, claims: int, rounds: int, grow_to: int,
     for ids in (Ids.sparse, Ids.dense):
         say(f"{ids.value} ids: {claims:,} claims in {rounds} rounds")
         figures[ids.value] = await _side_by_side(settings, ids, claims, rounds, say)
-    say("single claims at 1,000/s")
-    latency = await _single(settings)
+    say("single claims and pings at 1,000/s")
+    claim, ping = await _single(settings)
     growth = await _growth(settings, grow_to, say) if grow_to else []
-    return GateBench(figures["sparse"], figures["dense"], latency, growth)
+    return GateBench(figures["sparse"], figures["dense"], claim, ping, growth)
 
 
 async def _side_by_side(settings: Settings, ids: Ids, claims: int, rounds: int, say: Say) -> Figures:
@@ -132,15 +134,19 @@ async def _side_by_side(settings: Settings, ids: Ids, claims: int, rounds: int, 
     )
 
 
-async def _single(settings: Settings) -> Latency:
+async def _single(settings: Settings) -> tuple[Latency, Latency]:
     async with _emptied(settings) as keyspace:
         gate = RedisGate(keyspace, settings)
         users = Ids.sparse.numbers(0, 10_000).tolist()
 
-        async def one(n: int) -> None:
+        async def claim(n: int) -> None:
             await gate.claim(Path.stream, "practice", _DAY, [users[n]])
 
-        return await measure_latency(one, rate=1_000.0, operations=len(users))
+        async def ping(_: int) -> None:
+            await keyspace.everywhere("PING")
+
+        claims = await measure_latency(claim, rate=1_000.0, operations=len(users))
+        return claims, await measure_latency(ping, rate=1_000.0, operations=len(users))
 
 
 async def _growth(settings: Settings, grow_to: int, say: Say) -> list[Growth]:

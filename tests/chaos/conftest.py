@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.checks import Count
 from tests.chaos.drive import Row
 from tests.chaos.flow import Flow
 from tests.chaos.world import World
@@ -17,15 +19,12 @@ IN_EVERY_TEST_RUN = "3,8,17"
 """Seeds that `make test` runs: they kill a worker of each role, the servers but Kafka, and none needs Airflow."""
 KEPT = Path(".surnia") / "chaos"
 """Logs of the seeds that failed, a folder each."""
-ROWS = pytest.StashKey[list[Row]]()
+ROW = "chaos"
+"""The property of a test's report that holds a line of the table: reports come from whichever process ran the test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seeds", "--chaos-seed", default=IN_EVERY_TEST_RUN, help="seeds, such as 1-50 or 3,17")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,7 +65,7 @@ class Worlds:
             folder = self._standing[0].folder
             self.close()
             shutil.copytree(folder / "logs", kept / "logs")
-            for name in ("timeline.log", "journal", "simulator.log"):
+            for name in ("timeline.log", "journal", "simulator.log", "airflow/runner.log"):
                 if (folder / name).exists():
                     shutil.copy(folder / name, kept)
         return kept
@@ -83,35 +82,23 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
     worlds.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if rows := config.stash[ROWS]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, ())]
+    rows = [Row(**row) for report in reports for name, row in report.user_properties if name == ROW]
+    if rows:
         terminalreporter.section("chaos")
-        for line in table(rows):
+        for line in table(sorted(rows, key=lambda row: row.seed)):
             terminalreporter.write_line(line)
 
 
-def table(rows: list[Row]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
     """The seeds as lines of a table, and their sums."""
-    names = (
-        "candidates",
-        "granted",
-        "delivered",
-        "expired",
-        "failed",
-        "dropped",
-        "repeated_calls",
-        "lost",
-        "shown_twice",
-    )
-    yield (
-        f"{'seed':>4} " + " ".join(f"{name.replace('_', ' '):>{_width(name)}}" for name in names) + "  seconds  faults"
-    )
+    names = [field.name for field in fields(Count)]
+    widths = {name: max(7, len(name)) for name in names}
+    heads = " ".join(f"{name.replace('_', ' '):>{widths[name]}}" for name in names)
+    yield f"seed {heads}  seconds  faults"
     for row in rows:
-        numbers = " ".join(f"{getattr(row.count, name):>{_width(name)}}" for name in names)
+        numbers = " ".join(f"{row.count[name]:>{widths[name]}}" for name in names)
         yield f"{row.seed:>4} {numbers}  {row.seconds:>7.1f}  {row.faults}{' FAILED' if row.problems else ''}"
-    sums = " ".join(f"{sum(getattr(row.count, name) for row in rows):>{_width(name)}}" for name in names)
+    sums = " ".join(f"{sum(row.count[name] for row in rows):>{widths[name]}}" for name in names)
     yield f"{'all':>4} {sums}  {sum(row.seconds for row in rows):>7.1f}"
-
-
-def _width(name: str) -> int:
-    return max(7, len(name))

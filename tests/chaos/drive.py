@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 
 import psycopg
@@ -30,7 +30,8 @@ class Row:
 
     seed: int
     faults: str
-    count: checks.Count
+    count: dict[str, int]
+    """`checks.Count`."""
     seconds: float
     problems: list[str]
 
@@ -47,7 +48,7 @@ def run(world: World, flow: Flow, seed: int) -> Row:
     finally:
         run.close()
     names = ", ".join(fault.name for fault in run.evidence.faults)
-    return Row(seed, f"{names} ({world.care})", count, time.monotonic() - began, problems)
+    return Row(seed, f"{names} ({world.care})", asdict(count), time.monotonic() - began, problems)
 
 
 class _Run:

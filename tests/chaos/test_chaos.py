@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+
 import pytest
 
-from tests.chaos.conftest import ROWS, Worlds
+from tests.chaos.conftest import ROW, Worlds
 from tests.chaos.drive import run
 
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nobody_is_shown_anything_twice(
-    seed: int, worlds: Worlds, request: pytest.FixtureRequest
+    seed: int, worlds: Worlds, record_property: Callable[[str, object], None]
 ) -> None:
     again = f"again: make chaos ARGS='--chaos-seed {seed}'"
     try:
@@ -18,7 +21,7 @@ def test_nothing_is_lost_and_nobody_is_shown_anything_twice(
     except BaseException as error:
         error.add_note(f"logs: {worlds.give_up(seed)}; {again}")
         raise
-    request.config.stash[ROWS].append(row)
+    record_property(ROW, asdict(row))
     if row.problems:
         lines = "\n".join(f"- {problem[:2000]}" for problem in row.problems[:20])
         pytest.fail(f"{row.faults}:\n{lines}\nlogs: {worlds.give_up(seed)}; {again}", pytrace=False)

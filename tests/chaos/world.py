@@ -116,6 +116,7 @@ class World:
         """Make ready for a seed: all workers run, with the settings it asks for."""
         self.environment["SURNIA_GATE_AUTO_REBUILD"] = str(care is Care.by_itself).lower()
         self.environment["SURNIA_GATE_DURABLE"] = str(care is Care.durable).lower()
+        self.settings = self.settings.model_copy(update={"gate_durable": care is Care.durable})
         if care is not self.care:
             self.workers.stop("stream", "delivery")
             # A server that was trusted without a look has to be vouched for again.

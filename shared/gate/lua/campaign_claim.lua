@@ -21,14 +21,14 @@ for i = 1, buckets do
     local id, state, value = ARGV[at + j], tonumber(states[j] or 0), tonumber(values[j] or 0)
     if id == last then state = 1 end
     local answer
-    if state > 0 then answer = state
-    elseif band(value, 1) == 1 then answer = 3
-    elseif band(value, 65536) ~= 0 then answer = 6
-    elseif count(value) >= cap then answer = 5
+    if state > 0 then answer = state == 1 and '1' or '2'
+    elseif band(value, 1) == 1 then answer = '3'
+    elseif band(value, 65536) ~= 0 then answer = '6'
+    elseif count(value) >= cap then answer = '5'
     else
-      answer = 0
+      answer = '0'
       claims[#claims + 1] = id
-      claims[#claims + 1] = 1
+      claims[#claims + 1] = '1'
       writes[#writes + 1] = id
       writes[#writes + 1] = value + 8192
       last = id

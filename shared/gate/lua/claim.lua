@@ -12,7 +12,9 @@ if paused(ARGV[2], ARGV[3], '') then return string.rep('7', #ARGV - first) end
 
 local shift = 1 + 3 * kind
 local taken = lshift(path, shift)
-local answers, tally = {}, {}
+-- As text: Lua's own number formatting would cost more than all the rest of a claim.
+local fresh = tostring(taken)
+local answers, tally, granted = {}, {}, 0
 local at = first
 
 for i = 1, buckets do
@@ -23,29 +25,32 @@ for i = 1, buckets do
   for j = 1, n do
     local id = ARGV[at + j]
     local value = values[j]
+    local answer = '0'
     if id == last then value = last_value end
-    local answer = 0
-    if value then
+    if not value then
+      value = taken
+      writes[w + 1], writes[w + 2] = id, fresh
+      w = w + 2
+      granted = granted + 1
+    else
       value = tonumber(value)
       local state = band(rshift(value, shift), 7)
       -- Our own claim first: who repeats a crashed page must get the answers that the page got.
-      if state == path then answer = 1
-      elseif state == path + 2 then answer = 2
-      elseif band(value, 1) == 1 then answer = 3
-      elseif state == 5 then answer = 6
-      elseif state ~= 0 then answer = 4
-      elseif count(value) >= cap then answer = 5
-      else value = value + taken end
-    else
-      value = taken
-    end
-    if answer == 0 then
-      writes[w + 1], writes[w + 2] = id, value
-      w = w + 2
+      if state == path then answer = '1'
+      elseif state == path + 2 then answer = '2'
+      elseif band(value, 1) == 1 then answer = '3'
+      elseif state == 5 then answer = '6'
+      elseif state ~= 0 then answer = '4'
+      elseif count(value) >= cap then answer = '5'
+      else
+        value = value + taken
+        writes[w + 1], writes[w + 2] = id, value
+        w = w + 2
+      end
+      tally[answer] = (tally[answer] or 0) + 1
     end
     last, last_value = id, value
-    answers[#answers + 1] = answer
-    tally[answer] = (tally[answer] or 0) + 1
+    answers[at + j - first] = answer
   end
   if w > 0 then
     redis.call('HSET', KEYS[i + 2], unpack(writes))
@@ -53,6 +58,7 @@ for i = 1, buckets do
   end
   at = at + n
 end
+if granted > 0 then tally['0'] = (tally['0'] or 0) + granted end
 for answer, n in pairs(tally) do
   redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':' .. ARGV[3] .. ':' .. answer, n)
 end

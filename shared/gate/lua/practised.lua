@@ -12,9 +12,10 @@ for i = 1, buckets do
   local values = redis.call('HMGET', KEYS[i + 1], unpack(ARGV, at + 1, at + n))
   local writes, w = {}, 0
   for j = 1, n do
-    local value = tonumber(values[j] or 0)
-    if band(value, 1) == 0 then
-      writes[w + 1], writes[w + 2] = ARGV[at + j], value + 1
+    local value = values[j]
+    if not value or band(tonumber(value), 1) == 0 then
+      -- As text where it can be: Lua's number formatting would cost more than all the rest.
+      writes[w + 1], writes[w + 2] = ARGV[at + j], value and value + 1 or '1'
       w = w + 2
     end
   end

@@ -20,12 +20,12 @@ for i = 1, buckets do
     local value = tonumber(values[j] or 0)
     local state = band(rshift(value, 1 + 3 * tonumber(kind)), 7)
     local answer
-    if state == path + 2 then answer = 1
-    elseif state == 5 then answer = 4
-    elseif state == path and band(value, 1) == 1 then answer = 2
-    elseif stopped[kind] then answer = 5
-    elseif state == path then answer = 0
-    else answer = 3 end
+    if state == path + 2 then answer = '1'
+    elseif state == 5 then answer = '4'
+    elseif state == path and band(value, 1) == 1 then answer = '2'
+    elseif stopped[kind] then answer = '5'
+    elseif state == path then answer = '0'
+    else answer = '3' end
     answers[#answers + 1] = answer
   end
   at = at + 2 * n
