@@ -20,7 +20,7 @@ IN_EVERY_TEST_RUN = "3,8,17"
 KEPT = Path(".surnia") / "chaos"
 """Logs of the seeds that failed, a folder each."""
 ROW = "chaos"
-"""The property of a test's report that holds a line of the table: reports come from whichever process ran the test."""
+"""The property of a test's report that holds its line of the table."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
