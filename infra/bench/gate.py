@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
 from statistics import median
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import msgspec
 from redis import Redis
 
 from infra.bench.ids import Ids, pages
 from infra.bench.latency import Latency, measure_latency
+from infra.bench.limit import Limit
 from infra.bench.rounds import alternate, peak_rss_mb, ratio, timed
 from shared.gate import RedisGate, open_fresh
 from shared.identity import SHARDS
@@ -44,7 +42,7 @@ class Rate(msgspec.Struct):
     bytes_per_claim: float
 
 
-class Limit(msgspec.Struct):
+class Most(msgspec.Struct):
     ops_per_s: float
     what: str
 
@@ -57,7 +55,7 @@ class Figures(msgspec.Struct):
     users_per_bucket: float
     ours: Rate
     baseline: Rate
-    limit: Limit
+    limit: Most
     ratio_to_baseline: float
     bytes_ratio_to_baseline: float
     ratio_to_limit: float
@@ -103,7 +101,7 @@ async def _side_by_side(settings: Settings, ids: Ids, claims: int, rounds: int, 
     grown = {"ours": 0, "baseline": 0}
     async with _emptied(settings) as keyspace:
         gate = RedisGate(keyspace, settings)
-        limit = _Limit(settings.require_redis(), each)
+        limit = Limit(settings.require_redis(), _PIPELINE, _TASKS, each)
 
         async def ours(n: int) -> float:
             before = await _used(keyspace)
@@ -126,7 +124,7 @@ async def _side_by_side(settings: Settings, ids: Ids, claims: int, rounds: int, 
         users_per_bucket=round(claims / SHARDS / 2**bits, 1),
         ours=Rate(round(median(rates["ours"])), size["ours"]),
         baseline=Rate(round(median(rates["baseline"])), size["baseline"]),
-        limit=Limit(round(median(rates["limit"])), limit.what),
+        limit=Most(round(median(rates["limit"])), limit.what),
         ratio_to_baseline=ratio(rates, "ours", "baseline"),
         bytes_ratio_to_baseline=round(size["ours"] / size["baseline"], 3),
         ratio_to_limit=ratio(rates, "ours", "limit"),
@@ -185,49 +183,6 @@ def _set_nx(url: str, users: Sequence[int]) -> None:
             for user in users[start : start + _PIPELINE]:
                 pipeline.set(f"claim:{user}:comeback:{_DAY}", 1, nx=True, ex=345_600)
             pipeline.execute()
-
-
-class _Limit:
-    """What the server can do at all."""
-
-    def __init__(self, url: str, operations: int) -> None:
-        self._url = urlsplit(url)
-        self._operations = operations
-        self._binary = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
-        self.what = (
-            f"{self._binary.rpartition('/')[2]} -P {_PIPELINE} HSET" if self._binary else "raw socket, pipelined HSET"
-        )
-
-    async def round(self, n: int) -> float:
-        if self._binary:
-            return await asyncio.to_thread(self._benchmark)
-        return await timed(self._operations, self._raw(n))
-
-    def _benchmark(self) -> float:
-        assert self._binary
-        done = subprocess.run(
-            [
-                # The password by an argument: it reads it from nowhere else, and this server ends with the bench.
-                self._binary, "-a", self._url.password or "", "-h", str(self._url.hostname), "-p", str(self._url.port),
-                "-c", str(_TASKS),
-                "-P", str(_PIPELINE), "-n", str(self._operations), "-r", str(self._operations), "--csv",
-                "HSET", "limit", "__rand_int__", "1",
-            ],
-            capture_output=True, text=True, check=True, timeout=300,
-        )  # fmt: skip
-        header, *_, values = (line for line in done.stdout.splitlines() if line.startswith('"'))
-        return float(dict(zip(header.split(","), values.split(","), strict=True))['"rps"'].strip('"'))
-
-    async def _raw(self, n: int) -> None:
-        reader, writer = await asyncio.open_connection(self._url.hostname, self._url.port)
-        writer.write(f"AUTH {self._url.password}\r\n".encode())
-        await reader.readline()
-        for start in range(0, self._operations, _PIPELINE):
-            writer.write(b"".join(b"HSET limit:%d %d 1\r\n" % (n, start + k) for k in range(_PIPELINE)))
-            for _ in range(_PIPELINE):
-                await reader.readline()
-        writer.close()
-        await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
