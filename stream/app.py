@@ -167,19 +167,25 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.http2 import Http2Engine
     from stream.delivery.parking import HELD, handle_parked
     from stream.delivery.pauses import Pauses
+    from stream.delivery.turnstile.redis import RedisTurnstile
 
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
     providers, catalogue, pauses = open_providers(settings, clock), Catalogue.load(), Pauses(gate, patience)
+    turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)
     for lane in Lane:
         # An engine each: in one alone, urgent requests would queue behind a blast's.
         engine = Http2Engine(settings)
         app.closing.append(engine.close)
-        deliverer = Deliverer(clock, gate, pauses, engine, providers, catalogue, patience)
+        deliverer = Deliverer(clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile)
         handle = partial(handle_sends, runtime, deliverer)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
     names = {platform: provider.name for platform, provider in providers.items()}
-    # Suspended: the worker stops, or its group shares out the partitions anew.
-    parked = partial(handle_parked, runtime, pauses, names, lambda: not app.flow_control.is_active())
+
+    def leaving() -> bool:
+        # Suspended: the worker stops, or its group shares out the partitions anew.
+        return not app.flow_control.is_active()
+
+    parked = partial(handle_parked, runtime, pauses, names, leaving, turnstile=turnstile)
     _agent(app, "parked", runtime.topics.parked, HELD, parked)
 
 

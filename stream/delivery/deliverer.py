@@ -15,12 +15,14 @@ from shared.wire.sends import OutcomeBatch, Platform, RetiredToken, SendBatch
 from stream.delivery.admission import Admission
 from stream.delivery.apns import Apns
 from stream.delivery.backoff import Backoff
+from stream.delivery.entry import Entry
 from stream.delivery.exchange import Engine
 from stream.delivery.fcm import Fcm
 from stream.delivery.pauses import Pauses
 from stream.delivery.progress import NO_DEVICE, Job, Progress
 from stream.delivery.provider import Provider
 from stream.delivery.route import Route
+from stream.delivery.turnstile.contract import NoTurnstile, Turnstile
 
 NO_PROVIDER = "no_provider"
 
@@ -35,7 +37,7 @@ class Delivery(NamedTuple):
 
     outcomes: OutcomeBatch
     parked: SendBatch
-    """What has to wait for the end of a pause, for the devices that are left to try."""
+    """What has to wait for the end of a pause or for a provider, for the devices that are left to try."""
 
 
 class Deliverer:
@@ -51,12 +53,25 @@ class Deliverer:
         catalogue: Catalogue,
         patience: Patience,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
+        turnstile: Turnstile | None = None,
     ) -> None:
+        """Without a turnstile a provider gets everything at once, whatever it answers."""
         self._clock = clock
         self._catalogue = catalogue
         self._admission = Admission(gate, clock, patience)
+        turnstile = turnstile or NoTurnstile()
         self._routes = {
-            platform: Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff)
+            platform: Route(
+                provider,
+                engine,
+                gate,
+                self._admission,
+                pauses,
+                clock,
+                patience,
+                backoff,
+                Entry(provider.name, turnstile, patience),
+            )
             for platform, provider in providers.items()
         }
 
