@@ -75,7 +75,7 @@ class Worlds:
         self._exit.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
     worlds = Worlds(tmp_path_factory)
     yield worlds
