@@ -1,4 +1,4 @@
-"""The ledger agent's work: outcomes by COPY into day partitions, retired tokens out of the devices, dead addresses out of use.
+"""The ledger agent's work: outcomes by COPY into day partitions, retired tokens and dead addresses out of use.
 
 Idempotent, and the order does not matter: whatever comes again or late, the same results stay.
 """
@@ -54,8 +54,8 @@ class Ledger:
             if addresses:
                 async with connection.cursor() as cursor:
                     await cursor.executemany(
-                        "UPDATE users SET email_retired_at = %s, email_retired_reason = %s WHERE id = %s AND email = %s "
-                        "AND email_retired_at IS NULL",
+                        "UPDATE users SET email_retired_at = %s, email_retired_reason = %s "
+                        "WHERE id = %s AND email = %s AND email_retired_at IS NULL",
                         [(utc(each.at), each.reason, each.user_id, each.token) for each in addresses],
                     )
 

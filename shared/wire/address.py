@@ -1,4 +1,4 @@
-"""E-mail addresses as every part of Surnia reads them: what is accepted can stand in a header and in a COPY line as it is."""
+"""E-mail addresses as all parts read them. What is accepted may stand in a header or a COPY line as it is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 BARE = rf"{_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+"
-"""RFC 5321's mailbox without quoted names, address literals and SMTPUTF8: each is refused by more servers than there are
-users who have one. A domain of another script comes as its xn-- form."""
+"""RFC 5321's mailbox without quoted names, address literals and SMTPUTF8: more servers refuse each of them than there
+are users who have one. A domain in another script comes as its xn-- form."""
 MAX_LOCAL, MAX_ADDRESS = 64, 254
 """Characters (RFC 5321, 4.5.3.1)."""
 # The look ahead counts the local part. `$` alone would let a last newline through.

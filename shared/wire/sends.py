@@ -101,8 +101,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
     """A device whose token the provider no longer accepts; `at` is when it became invalid, unix seconds.
 
-    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers). Without a `device_id` it is the
-    user's e-mail address, that no mailbox belongs to any more.
+    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers). Without a `device_id` it is
+    the user's e-mail address, that no mailbox belongs to any more.
     """
 
     user_id: UserIdField
