@@ -35,7 +35,7 @@ class PushResponse(msgspec.Struct, frozen=True):
 class TransportError(msgspec.Struct, frozen=True):
     """No answer came. An answer like another, not an exception: a batch has good and bad ones.
 
-    `reason` is one of resolve, connect, tls, unsupported, request, timeout, reset, closed, unanswered. `sent` is False
+    `reason` is one of resolve, connect, tls, request, timeout, reset, closed, unanswered. `sent` is False
     only where the provider surely never saw the request; where it is True nobody knows, and only the collapse id keeps
     a retry from being shown twice. `unanswered`: nor does that, so nobody tries again.
     """

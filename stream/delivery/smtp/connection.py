@@ -23,6 +23,7 @@ from stream.delivery.smtp.codes import Stage
 IMPLICIT_TLS = 465
 CLOSING = 421
 """The server ends the connection (RFC 5321, 3.8)."""
+NOT_IMPLEMENTED = 502
 
 
 class Connection:
@@ -94,7 +95,9 @@ class Connection:
             self.close()
         return _answer(stage, error.code, str(error.message))
 
-    def _lost(self, error: Exception) -> TransportError:
+    def _lost(self, error: Exception) -> Answer:
+        if _no_login(error):
+            return _answer(Stage.auth, NOT_IMPLEMENTED, str(error))
         if self.asked:
             return TransportError("unanswered", sent=True, detail=str(error))
         return TransportError(_reason(error), sent=False, detail=str(error))
@@ -109,6 +112,11 @@ def _answer(stage: Stage, code: int, text: str) -> PushResponse:
     return PushResponse(max(0, code), f"{stage} {text}".encode("utf-8", "replace"))
 
 
+def _no_login(error: Exception) -> bool:
+    """Whether the server offers none, or none that the library speaks: it has no class for that."""
+    return type(error) is SMTPException and "STARTTLS" not in str(error)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, SMTPTimeoutError):
         return "timeout"
@@ -121,7 +129,5 @@ def _reason(error: Exception) -> str:
         return "tls"
     if isinstance(error, SMTPServerDisconnected):
         return "closed"
-    if isinstance(error, OSError):
-        return "reset"
-    # What is left: a server that offers no STARTTLS, or no login.
-    return "tls" if "STARTTLS" in str(error) else "unsupported"
+    # What is left of the library's own: a server that offers no STARTTLS.
+    return "reset" if isinstance(error, OSError) else "tls"
