@@ -1,8 +1,8 @@
 """Links that take somebody off the e-mails: signed, so that nobody can do so for others by counting up ids (RFC 8058).
 
-The app that serves `SURNIA_UNSUBSCRIBE_URL` hands the parameter `t` of a POST to `Unsubscribe.user_of` (or has
-`surnia email unsubscribe` do so) and sends the event `preferences_changed` with `email_opted_out`. A GET must only
-ask for a confirmation: mail scanners open every link.
+The app that serves `SURNIA_UNSUBSCRIBE_URL` hands the parameter `t` of a POST to `Unsubscribe.user_of` and sends the event
+`preferences_changed` with `email_opted_out`, or runs `surnia events unsubscribe`, which does both. A GET must only ask for
+a confirmation: mail scanners open every link.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ class Unsubscribe:
         if not any(good) or not 0 < user_id <= MAX_USER_ID:
             raise BadTokenError
         return user_id
+
+
+def token_in(link: str) -> str:
+    """The token of a whole link; what is no link is the token itself."""
+    return dict(parse_qsl(urlsplit(link).query)).get("t", link)
 
 
 def _sign(key: bytes, user: bytes) -> bytes:

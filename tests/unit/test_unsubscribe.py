@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.identity import MAX_USER_ID
 from shared.settings import Settings
-from shared.unsubscribe import BadTokenError, Unsubscribe, UnsubscribeSetupError
+from shared.unsubscribe import BadTokenError, Unsubscribe, UnsubscribeSetupError, token_in
 
 KEY, OTHER = "k" * 32, "o" * 32
 URL = "https://app.example.com/unsubscribe"
@@ -27,6 +27,7 @@ def test_a_link_says_whose_it_is(user_id: int) -> None:
     (token,) = parse_qs(urlsplit(links().link(user_id)).query)["t"]
     assert len(token) == 32
     assert links().user_of(token) == user_id
+    assert token_in(token) == token_in(links().link(user_id)) == token
 
 
 def test_what_the_address_has_of_its_own_stays() -> None:
