@@ -158,7 +158,7 @@ async def test_e_mails_that_are_paused_wait_with_no_device_left(world: MailWorld
 
 
 async def test_who_practised_while_the_pushes_failed_gets_no_e_mail(world: MailWorld) -> None:
-    world.answers["a"] = [BUSY] * 3 + [WRONG]
+    world.answers["a"] = [BUSY, BUSY, BUSY, WRONG]
     world.on_sleep = lambda: world.standings.update({key(1): Standing.practised}) if len(world.sleeps) == 3 else None
     original = world.standing
 
