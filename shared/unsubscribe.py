@@ -1,8 +1,8 @@
 """Links that take somebody off the e-mails: signed, so that nobody can do so for others by counting up ids (RFC 8058).
 
 The app that serves `SURNIA_UNSUBSCRIBE_URL` hands the parameter `t` of a POST to `Unsubscribe.user_of` and sends the
-event `preferences_changed` with `email_opted_out`, or runs `surnia events unsubscribe`, which does both. A GET must only
-ask for a confirmation: mail scanners open every link.
+event `preferences_changed` with `email_opted_out`, or runs `surnia events unsubscribe`, which does both. A GET must
+only ask for a confirmation: mail scanners open every link.
 """
 
 from __future__ import annotations

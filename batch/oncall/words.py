@@ -10,7 +10,7 @@ from shared.outbox import GRANTED
 _DENIED = {
     "practised": "the user practised that day",
     "opted_out": "the user does not want this kind",
-    "no_device": "the user had no device to show it on, and no e-mail address to write to",
+    "no_device": "the user had no device to show it on",
     "no_streak": "no streak was at stake",
     "quiet_hours": "it was due in quiet hours",
 }
