@@ -20,6 +20,7 @@ _PARTS = (
     "batch.users.commands",
     "stream.commands",
     "stream.keeping.commands",
+    "stream.delivery.turnstile.commands",
     "batch.commands",
     "batch.oncall.commands",
     "batch.maintenance_commands",

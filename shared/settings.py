@@ -115,6 +115,11 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(None, description="PEM bundle to verify the providers with; unset: the system's")
     http_connections: int = Field(2, ge=1, le=64, description="HTTP/2 connections a provider and lane of a worker")
     push_timeout_seconds: float = Field(10.0, gt=0, description="Deadline of one request to a provider")
+    apns_per_second: float = Field(0, ge=0, description="Pushes a second to APNs, of all workers; 0: any number")
+    fcm_per_second: float = Field(
+        10_000, ge=0, description="Pushes a second to FCM, of all workers; 0: any number. Google's limit: 10,000"
+    )
+    smtp_per_second: float = Field(14, ge=0, description="E-mails a second, of all workers; 0: any number")
 
     # E-mail, the last resort.
     smtp_host: str = Field("", pattern=r"^[A-Za-z0-9.:-]*$", description="Mail server; empty: no e-mails are sent")

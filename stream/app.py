@@ -169,9 +169,11 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.parking import HELD, handle_parked
     from stream.delivery.pauses import Pauses
     from stream.delivery.smtp import Mail, SmtpEngine
+    from stream.delivery.turnstile.redis import RedisTurnstile
 
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
     providers, catalogue, pauses = open_providers(settings, clock), Catalogue.load(), Pauses(gate, patience)
+    turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)
     mail, firsthand = Mail(settings, catalogue) if settings.sends_email else None, Firsthand()
 
     async def assigned(*_: Any, **__: Any) -> None:
@@ -186,12 +188,18 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
         if mail:
             by_email = mail, (post := SmtpEngine(settings))
             app.closing.append(post.close)
-        deliverer = Deliverer(clock, gate, pauses, engine, providers, catalogue, patience, mail=by_email)
+        deliverer = Deliverer(
+            clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile, mail=by_email
+        )
         handle = partial(handle_sends, runtime, deliverer, firsthand.knows)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
     names = {platform: provider.name for platform, provider in providers.items()}
-    # Suspended: the worker stops, or its group shares out the partitions anew.
-    parked = partial(handle_parked, runtime, pauses, names, lambda: not app.flow_control.is_active())
+
+    def leaving() -> bool:
+        # Suspended: the worker stops, or its group shares out the partitions anew.
+        return not app.flow_control.is_active()
+
+    parked = partial(handle_parked, runtime, pauses, names, leaving, turnstile=turnstile)
     _agent(app, "parked", runtime.topics.parked, HELD, parked)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +14,11 @@ from infra.simulator.apns import VOIP_PAYLOAD_LIMIT, Apns, message_id
 from infra.simulator.apns_auth import ProviderTokens
 from infra.simulator.config import SimulatorConfig
 from infra.simulator.devices import Devices
-from infra.simulator.faults import Faults, read_faults
+from infra.simulator.faults import Fault, Faults, read_faults
+from infra.simulator.faults.transport import OfRequest
 from infra.simulator.fcm import BODY_LIMIT as FCM_BODY_LIMIT
 from infra.simulator.fcm import Fcm
+from infra.simulator.front.counts import Counts
 from infra.simulator.journal import Journal, read_journal
 from infra.simulator.oauth import BODY_LIMIT as OAUTH_BODY_LIMIT
 from infra.simulator.oauth import AccessTokens, TokenEndpoint
@@ -30,8 +33,9 @@ from infra.simulator.reply import (
     fcm_refusal,
     json_reply,
     oauth_refusal,
+    unanswered,
 )
-from infra.simulator.wire import HttpProtocol, Scope, read_body, send
+from infra.simulator.wire import Breakable, HttpProtocol, Scope, read_body, send
 from infra.simulator.witness import Witness
 from shared.clock import Clock, SystemClock
 
@@ -46,9 +50,11 @@ class Simulator:
 
     def __init__(self, config: SimulatorConfig, clock: Clock) -> None:
         self._clock = clock
-        self._faults = Faults()
+        self.faults = Faults()
+        self.counts = Counts()
+        self.on_rules: Callable[[], Awaitable[None]] | None = None  # lets the servers know
         if config.faults:
-            self._faults.set(read_faults(config.faults), clock.now())
+            self.faults.set(read_faults(config.faults), clock.now())
         self._witness = Witness(_devices(config.devices))
         self._recent = RecentPushes()
         self._apns = Apns(ProviderTokens(config.apns_public_key, config.team_id, config.key_id), config.topic)
@@ -58,7 +64,7 @@ class Simulator:
         token_uri = f"{config.url}/token"
         self._oauth = TokenEndpoint(access, config.fcm_public_key, machine, config.client_email, token_uri)
         self._journal = self._open_journal(config.journal) if config.journal else None
-        self._admin = Admin(config.admin_token, clock, self._faults, self._witness, self._recent, self._journal)
+        self._admin = Admin(config.admin_token, self._witness, self._recent, self.counts, self._journal, self)
         self._ids = itertools.count(round(clock.now() * 1_000_000))
 
     async def __rsgi__(self, scope: Scope, proto: HttpProtocol) -> None:
@@ -68,6 +74,12 @@ class Simulator:
             logger.exception("The simulator failed on %s %.200s", scope.method, scope.path)
             reply = json_reply(500, {"error": "The simulator itself failed: see its log."})
         send(proto, reply)
+
+    async def set_faults(self, rules: list[Fault]) -> None:
+        """Replace all rules; returns once the server that they need has the port."""
+        self.faults.set(rules, self._clock.now())
+        if self.on_rules:
+            await self.on_rules()
 
     async def _answer(self, scope: Scope, proto: HttpProtocol) -> Reply:
         path = scope.path
@@ -94,12 +106,14 @@ class Simulator:
             if body is None:
                 raise Refused("PayloadTooLarge")
             push = self._apns.check(token, apns_id, headers, body, self._clock.now())
-            await self._suffer("apns", push.token)
+            fault = await self._suffer("apns", push.token, proto)
         except Refused as refused:
             self._witness.rejected(refused.reason)
             return apns_refusal(refused, apns_id)
+        if fault and fault.when == "before":
+            return unanswered(fault)
         self._accept(push)
-        return Reply(200, [("apns-id", apns_id)])
+        return Reply(200, [("apns-id", apns_id)], fault=fault)
 
     async def _answer_fcm(self, scope: Scope, proto: HttpProtocol, rest: str) -> Reply:
         project, slash, verb = rest.partition("/")
@@ -110,16 +124,18 @@ class Simulator:
             if body is None:
                 raise Refused("INVALID_ARGUMENT", f"Request payload size exceeds the limit: {FCM_BODY_LIMIT} bytes.")
             push, only_validated = self._fcm.check(project, scope.headers.get("authorization"), body)
-            await self._suffer("fcm", push.token)
+            fault = await self._suffer("fcm", push.token, proto)
         except Refused as refused:
             self._witness.rejected(refused.reason)
             return fcm_refusal(refused)
+        if fault and fault.when == "before":
+            return unanswered(fault)
         if only_validated:
             name = "fake_message_id"
         else:
             self._accept(push)
             name = f"0:{next(self._ids)}"
-        return Reply(200, [JSON], encode({"name": f"projects/{project}/messages/{name}"}))
+        return Reply(200, [JSON], encode({"name": f"projects/{project}/messages/{name}"}), fault)
 
     async def _answer_oauth(self, scope: Scope, proto: HttpProtocol) -> Reply:
         try:
@@ -128,21 +144,31 @@ class Simulator:
             body = await read_body(scope.headers, proto, OAUTH_BODY_LIMIT)
             if body is None:
                 raise Refused("invalid_request", f"At most {OAUTH_BODY_LIMIT} bytes are read.", status=413)
-            await self._suffer("oauth", "")
-            return json_reply(200, self._oauth.answer(body))
+            token = self._oauth.answer(body)
+            fault = await self._suffer("oauth", "", proto)
+            if fault and fault.when == "before":
+                return unanswered(fault)
+            return json_reply(200, token)._replace(fault=fault)
         except Refused as refused:
             self._witness.rejected(refused.reason)
             return oauth_refusal(refused)
 
-    async def _suffer(self, provider: str, token: str) -> None:
-        """Apply the faults to a request that is good in itself; raises Refused."""
-        verdict = self._faults.judge(provider, token)
+    async def _suffer(self, provider: str, token: str, proto: HttpProtocol) -> OfRequest | None:
+        """Apply the faults to a request that is good in itself; raises Refused, returns how to break it off.
+
+        Nothing is awaited after it until the request is accepted: the front relies on that.
+        """
+        breakable = self.faults.of_transport and isinstance(proto, Breakable)
+        verdict = self.faults.judge(provider, token, self._clock.now(), breakable=breakable)
         if verdict is None:
-            return
+            return None
         if verdict.delay:
             await asyncio.sleep(verdict.delay)
         if verdict.refusal:
             raise verdict.refusal
+        if verdict.transport:
+            self.counts.broke(verdict.transport)
+        return verdict.transport
 
     def _accept(self, push: Push) -> None:
         now = self._clock.now()

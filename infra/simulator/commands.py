@@ -24,7 +24,9 @@ def simulator(
     host: Annotated[str, typer.Option(help="IPv4 address to listen on")] = "127.0.0.1",
     state_dir: Annotated[Path | None, typer.Option(help="Where certificates and keys are kept")] = None,
     devices: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="CSV `token,time_zone`")] = None,
-    faults: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="JSON list of fault rules")] = None,
+    faults: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="JSON rules: docs/simulator.md")
+    ] = None,
     admin_token: Annotated[
         str,
         typer.Option(envvar="SURNIA_SIMULATOR_ADMIN_TOKEN", show_envvar=True, help="Opens /admin; empty: closed"),
@@ -34,7 +36,10 @@ def simulator(
         Path | None, typer.Option(help="Every accepted push is written to it and read back at the next start")
     ] = None,
 ) -> None:
-    """Serve APNs, FCM v1 and Google's token address over TLS, until SIGTERM or Ctrl-C."""
+    """Serve APNs, FCM v1 and Google's token address over TLS, until SIGTERM or Ctrl-C.
+
+    Faults are set by --faults, or while it runs by PUT /admin/faults: docs/simulator.md has them all.
+    """
     # Here, because every other command of the front door would otherwise load the server, too.
     from infra.simulator.app import Simulator
     from infra.simulator.serve import serve

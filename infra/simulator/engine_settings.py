@@ -19,4 +19,6 @@ def engine_settings(state_dir: Path, url: str) -> dict[str, str]:
         "SURNIA_APNS_KEY_ID": "SIMULATED1",
         "SURNIA_APNS_TEAM_ID": "SIMULATED0",
         "SURNIA_FCM_CREDENTIALS_FILE": str(keys.fcm_credentials_file.resolve()),
+        # It has no quota; and a clock that jumps would let the pacer begin from cold at every step.
+        "SURNIA_FCM_PER_SECOND": "0",
     }

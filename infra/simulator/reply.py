@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from infra.simulator.faults.transport import OfRequest
 from infra.simulator.reasons import APNS, FCM, FCM_FRONT_DOOR, OAUTH, Refused
 
 JSON: Final = ("content-type", "application/json; charset=UTF-8")
@@ -20,6 +21,12 @@ class Reply(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes = b""
+    fault: OfRequest | None = None  # what happens on the wire instead of the answer
+
+
+def unanswered(fault: OfRequest) -> Reply:
+    """What a request gets that is broken off before it is accepted."""
+    return Reply(0, [], fault=fault)
 
 
 def json_reply(status: int, value: Any) -> Reply:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from infra.simulator.apns import Headers
+from infra.simulator.faults.transport import OfRequest
 from infra.simulator.reply import Reply
 
 
@@ -30,6 +31,17 @@ class HttpProtocol(Protocol):
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
 
 
+@runtime_checkable
+class Breakable(Protocol):
+    """A request of the front's: it can also not be answered."""
+
+    def break_off(self, fault: OfRequest, reply: Reply | None) -> None: ...
+
+
+class Application(Protocol):
+    async def __rsgi__(self, scope: Scope, proto: HttpProtocol) -> None: ...
+
+
 async def read_body(headers: Headers, proto: HttpProtocol, limit: int) -> bytes | None:
     """The request's body; None for one of more than `limit` bytes, which is not read to its end."""
     length = headers.get("content-length")
@@ -49,7 +61,10 @@ async def read_body(headers: Headers, proto: HttpProtocol, limit: int) -> bytes 
 
 
 def send(proto: HttpProtocol, reply: Reply) -> None:
-    if reply.body:
+    if reply.fault:
+        assert isinstance(proto, Breakable)  # the rules of transport faults pass over what is not
+        proto.break_off(reply.fault, reply._replace(fault=None) if reply.status else None)
+    elif reply.body:
         proto.response_bytes(reply.status, reply.headers, reply.body)
     else:
         proto.response_empty(reply.status, reply.headers)

@@ -16,12 +16,14 @@ from shared.wire.sends import OutcomeBatch, Platform, RetiredToken, SendBatch
 from stream.delivery.admission import Admission
 from stream.delivery.apns import Apns
 from stream.delivery.backoff import Backoff
+from stream.delivery.entry import Entry
 from stream.delivery.exchange import Engine
 from stream.delivery.fcm import Fcm
 from stream.delivery.pauses import Pauses
 from stream.delivery.progress import NO_DEVICE, Job, Mailbox, Progress
 from stream.delivery.provider import Provider
 from stream.delivery.route import Route
+from stream.delivery.turnstile.contract import NoTurnstile, Turnstile
 
 NO_PROVIDER = "no_provider"
 
@@ -36,7 +38,7 @@ class Delivery(NamedTuple):
 
     outcomes: OutcomeBatch
     parked: SendBatch
-    """What has to wait for the end of a pause, for the devices that are left to try."""
+    """What has to wait for the end of a pause or for a provider, for the devices that are left to try."""
 
 
 class Deliverer:
@@ -52,17 +54,24 @@ class Deliverer:
         catalogue: Catalogue,
         patience: Patience,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
+        turnstile: Turnstile | None = None,
         mail: tuple[Provider, Engine] | None = None,
     ) -> None:
-        """`mail`: provider and engine of the last resort; None: there is none."""
+        """Without a turnstile a provider gets everything at once, whatever it answers.
+
+        `mail`: provider and engine of the last resort; None: there is none.
+        """
         self._clock = clock
         self._catalogue = catalogue
         self._admission = Admission(gate, clock, patience)
-        self._routes = {
-            platform: Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff)
-            for platform, provider in providers.items()
-        }
-        self._mail = mail and Route(*mail, gate, self._admission, pauses, clock, patience, backoff)
+        turnstile = turnstile or NoTurnstile()
+
+        def route(provider: Provider, engine: Engine) -> Route:
+            entry = Entry(provider.name, turnstile, patience)
+            return Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff, entry)
+
+        self._routes = {platform: route(provider, engine) for platform, provider in providers.items()}
+        self._mail = route(*mail) if mail else None
 
     async def deliver(self, batch: SendBatch, firsthand: bool = True) -> Delivery:
         """One outcome or a place to wait for each distinct send, and the tokens that turned out to be retired.

@@ -30,12 +30,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One documented refusal. `after`: seconds to wait where the provider names none; None: back off."""
+    """One documented refusal.
+
+    `after`: seconds to wait where the provider names none; None: back off. `wide`: it is about all that goes to the
+    provider, such as a quota of the whole project.
+    """
 
     status: int
     code: str
     action: Action
     after: float | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,15 @@ class Verdict:
     """What an answer means.
 
     `reason` is a lowercase code such as `apns_503_service_unavailable`. `after`: seconds to wait before a retry,
-    None: back off. `at`: unix seconds since when a retired token has been invalid, None: not told.
+    None: back off. `at`: unix seconds since when a retired token has been invalid, None: not told. `block`: seconds for
+    which the provider wants nothing at all, 0 where it does not say so.
     """
 
     action: Action
     reason: str
     after: float | None = None
     at: float | None = None
+    block: float = 0.0
 
 
 ACCEPTED = Verdict(Action.accepted, "accepted")
@@ -76,7 +83,11 @@ class ErrorTable:
         waits = row.action is Action.retry
         reason = "_".join(part for part in (self._provider, str(status), snake(code)) if part)
         after = (row.after if retry_after is None else retry_after) if waits else None
-        return Verdict(row.action, reason, after, at if row.action is Action.retire else None)
+        # A server that is in trouble and says for how long speaks for itself, a 429 without more for one token.
+        wide = row.wide or (status >= 500 and retry_after is not None)
+        return Verdict(
+            row.action, reason, after, at if row.action is Action.retire else None, after or 0.0 if wide else 0.0
+        )
 
     @staticmethod
     def _undocumented(status: int) -> Action:

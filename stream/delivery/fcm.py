@@ -30,8 +30,8 @@ ROWS = (
     Row(404, "UNREGISTERED", Action.retire),
     # Without FcmError's UNREGISTERED it is the project that does not exist.
     Row(404, "NOT_FOUND", Action.stop),
-    Row(429, "QUOTA_EXCEEDED", Action.retry, after=QUOTA_WAIT),
-    Row(429, "RESOURCE_EXHAUSTED", Action.retry, after=QUOTA_WAIT),
+    Row(429, "QUOTA_EXCEEDED", Action.retry, after=QUOTA_WAIT, wide=True),
+    Row(429, "RESOURCE_EXHAUSTED", Action.retry, after=QUOTA_WAIT, wide=True),
     Row(500, "INTERNAL", Action.retry),
     Row(503, "UNAVAILABLE", Action.retry),
 )

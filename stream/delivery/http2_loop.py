@@ -23,7 +23,24 @@ _READ = {pycurl.POLL_IN, pycurl.POLL_INOUT}
 _WRITE = {pycurl.POLL_OUT, pycurl.POLL_INOUT}
 
 
+_SILENT = {"timeout", "resolve"}
+"""Failures that take seconds each: one after the other they would hold a batch up for minutes."""
+
 _Job = tuple[Batch, int, PushRequest]
+
+
+class _Host:
+    """One provider's address. A queue each, so that a provider that hangs holds up nobody else's requests."""
+
+    __slots__ = ("flying", "waiting", "window")
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Job] = deque()
+        self.flying = 0
+        self.window = 1
+        """Requests that may be under way: one until something is answered, then one more for each answer, and one again
+        when a connection was lost. A new connection allows few streams (APNs: one, until a token was accepted), says so
+        only after it was opened, and refuses what came before that."""
 
 
 class CurlLoop:
@@ -42,10 +59,8 @@ class CurlLoop:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._ear, selectors.EVENT_READ)
         self._idle: list[EasyHandle] = []
-        self._flying: dict[pycurl.Curl, tuple[EasyHandle, str, _Job]] = {}
-        # One queue a host, so that a provider that hangs holds up nobody else's requests.
-        self._waiting: dict[str, deque[_Job]] = {}
-        self._flying_to: dict[str, int] = {}
+        self._flying: dict[pycurl.Curl, tuple[EasyHandle, _Host, _Job]] = {}
+        self._hosts: dict[str, _Host] = {}
         self._deadline: float | None = None
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
@@ -116,14 +131,16 @@ class CurlLoop:
         while self._inbox:
             batch = self._inbox.popleft()
             for index, request in enumerate(batch.requests):
-                host = request.url[: request.url.find("/", 8)]
-                self._waiting.setdefault(host, deque()).append((batch, index, request))
+                name = request.url[: request.url.find("/", 8)]
+                host = self._hosts.get(name)
+                if host is None:
+                    host = self._hosts[name] = _Host()
+                host.waiting.append((batch, index, request))
 
     def _launch(self) -> None:
-        for host, queue in self._waiting.items():
-            flying = self._flying_to.get(host, 0)
-            while queue and flying < self._max_in_flight:
-                job = batch, index, request = queue.popleft()
+        for host in self._hosts.values():
+            while host.waiting and host.flying < host.window:
+                job = batch, index, request = host.waiting.popleft()
                 if batch.abandoned:
                     batch.put(index, NOT_SENT)
                     continue
@@ -136,8 +153,7 @@ class CurlLoop:
                     continue
                 self._flying[handle.curl] = handle, host, job
                 self._multi.add_handle(handle.curl)
-                flying += 1
-            self._flying_to[host] = flying
+                host.flying += 1
 
     def _collect(self) -> None:
         if not self._flying:
@@ -156,7 +172,11 @@ class CurlLoop:
         handle, host, (batch, index, _) = self._flying.pop(curl)
         self._multi.remove_handle(curl)
         self._idle.append(handle)
-        self._flying_to[host] -= 1
+        host.flying -= 1
+        if not isinstance(answer, TransportError):
+            host.window = min(host.window + 1, self._max_in_flight)
+        else:
+            host.window = self._max_in_flight if answer.reason in _SILENT else 1
         batch.put(index, answer)
 
     def _end(self) -> None:
@@ -165,8 +185,8 @@ class CurlLoop:
         for curl in list(self._flying):
             self._finish(curl, CUT_OFF)
         self._hear()
-        for queue in self._waiting.values():
-            for batch, index, _ in queue:
+        for host in self._hosts.values():
+            for batch, index, _ in host.waiting:
                 batch.put(index, NOT_SENT)
         for handle in self._idle:
             handle.curl.close()

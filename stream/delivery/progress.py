@@ -91,7 +91,7 @@ class Progress:
         self._ending = ending
 
     def park(self) -> None:
-        """It, or the provider of one of its devices, is paused: what was not tried now may be tried later."""
+        """It, or the provider of one of its devices, is paused or open: what was not tried now may be tried later."""
         self._parked = True
 
     def doubt(self) -> None:
@@ -107,7 +107,7 @@ class Progress:
 
     @property
     def parked(self) -> Send | None:
-        """The send as it has to wait for the end of a pause, for the devices that are left to try.
+        """The send as it has to wait for the end of a pause or for a provider, for the devices that are left to try.
 
         None: it has not. One device has it, or it has its ending.
         """

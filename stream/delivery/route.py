@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from shared.clock import Clock
 from shared.gate.contract import Gate
 from shared.patience import Patience
@@ -13,11 +11,14 @@ from shared.policy.kinds import Path
 from shared.wire.sends import RetiredToken
 from stream.delivery.admission import Admission
 from stream.delivery.backoff import Backoff
+from stream.delivery.caller import Caller
+from stream.delivery.entry import LOOK_SECONDS, PACED_SECONDS, Entry, Tally
 from stream.delivery.errors import Action, Verdict
-from stream.delivery.exchange import FINAL, Answer, Engine, PushRequest, TransportError, perhaps_sent
+from stream.delivery.exchange import Engine
 from stream.delivery.pauses import Pauses, covered
-from stream.delivery.progress import EXPIRED, Job
-from stream.delivery.provider import CredentialsError, PayloadTooLargeError, Provider, Push
+from stream.delivery.progress import Job
+from stream.delivery.provider import Provider
+from stream.delivery.turnstile.contract import State
 
 ATTEMPTS = 4
 """Rounds at most: with the waits between them some seconds, so that a lane is not held up for long by a few sends."""
@@ -26,11 +27,9 @@ MAX_WAIT = 120.0
 """Seconds a batch is held up for one retry at most, or Kafka takes the worker for dead. A provider that asks for more
 gets no retry."""
 
-_log = structlog.get_logger(__name__)
-
 
 class Route:
-    """Sends to one provider, in rounds. What is accepted is settled before anything else happens."""
+    """Sends to one provider, in rounds, as fast as the turnstile lets it."""
 
     def __init__(
         self,
@@ -42,16 +41,16 @@ class Route:
         clock: Clock,
         patience: Patience,
         backoff: Backoff,
+        entry: Entry,
     ) -> None:
-        self._provider = provider
-        self._engine = engine
-        self._gate = gate
+        self._name = provider.name
+        self._caller = Caller(provider, engine, gate, clock, patience)
         self._admission = admission
         self._pauses = pauses
         self._clock = clock
         self._patience = patience
         self._backoff = backoff
-        self._alerted: set[str] = set()
+        self._entry = entry
 
     async def push(self, path: Path, jobs: list[Job]) -> list[RetiredToken]:
         """Deliver what was admitted a moment ago; the answers go into the jobs' progress."""
@@ -59,11 +58,14 @@ class Route:
         for tries in range(1, ATTEMPTS + 1):
             if tries > 1:
                 jobs = await self._still_wanted(path, jobs)
-            jobs = await self._not_paused(path, jobs)
-            if not jobs:
-                break
-            verdicts = await self._round(path, jobs, retired)
-            again = [(job, verdict) for job, verdict in verdicts if self._try_again(job, verdict, tries)]
+            verdicts, state = await self._all(path, jobs, retired)
+            again = []
+            for job, verdict in verdicts:
+                if state is not State.closed and verdict.action is Action.retry:
+                    # Nothing was wrong with it: however often it was tried, it waits until the provider is well.
+                    job.progress.park()
+                elif self._try_again(job, verdict, tries):
+                    again.append((job, verdict))
             wait = self._wait(tries, [verdict for _, verdict in again])
             until = self._clock.now() + wait
             jobs = []
@@ -71,12 +73,41 @@ class Route:
                 if wait <= MAX_WAIT and until < job.progress.send.expires_at:
                     jobs.append(job)
                 else:
-                    job.progress.fail(self._provider.name, verdict.reason, job.target)
+                    job.progress.fail(self._name, verdict.reason, job.target)
             if not jobs:
                 break
             if wait:
                 await self._patience.sleep(wait)
         return retired
+
+    async def _all(
+        self, path: Path, jobs: list[Job], retired: list[RetiredToken]
+    ) -> tuple[list[tuple[Job, Verdict]], State]:
+        """Send each once, in as many parts as the turnstile makes of them. What it does not let through is parked.
+
+        Returns what was not accepted or retired, and why, and how the provider stands now.
+        """
+        rest: list[tuple[Job, Verdict]] = []
+        state, waited, known = State.closed, 0.0, LOOK_SECONDS
+        while jobs and (jobs := await self._not_paused(path, jobs)):
+            grant = await self._entry.ask(jobs)
+            state = grant.state
+            if grant.n:
+                tally = Tally(grant.turn)
+                part, jobs = jobs[: grant.n], jobs[grant.n :]
+                rest += await self._caller.call(path, part, retired, tally)
+                state = await self._entry.report(grant, tally)
+                known = 0.0
+            elif state is State.closed and waited < PACED_SECONDS:
+                await self._patience.sleep(grant.wait)
+                waited, known = waited + grant.wait, known - grant.wait
+            else:
+                for job in jobs:
+                    job.progress.park()
+                break
+            if jobs and known <= 0:
+                jobs, known = await self._still_wanted(path, jobs), LOOK_SECONDS
+        return rest, state
 
     async def _still_wanted(self, path: Path, jobs: list[Job]) -> list[Job]:
         wanted = set(await self._admission.admit(path, (job.progress for job in jobs)))
@@ -89,73 +120,11 @@ class Route:
             return jobs
         free = []
         for job in jobs:
-            if covered(rules, path, job.progress.send, self._provider.name):
+            if covered(rules, path, job.progress.send, self._name):
                 job.progress.park()
             else:
                 free.append(job)
         return free
-
-    async def _round(self, path: Path, jobs: list[Job], retired: list[RetiredToken]) -> list[tuple[Job, Verdict]]:
-        """Send once. Returns what was not accepted or retired, and why."""
-        name = self._provider.name
-        try:
-            credentials = await self._provider.credentials()
-        except CredentialsError as error:
-            _log.warning("delivery.no_credentials", provider=name, error=str(error))
-            action = Action.retry if error.transient else Action.stop
-            return [(job, Verdict(action, f"{name}_no_credentials")) for job in jobs]
-        jobs, requests = self._requests(jobs, credentials)
-        answers = await self._engine.send(requests)
-        rest: list[tuple[Job, Verdict]] = []
-        accepted = []
-        for job, answer in zip(jobs, answers, strict=True):
-            verdict = self._verdict(answer)
-            if verdict.action is Action.accepted:
-                job.progress.accept(name, answer.seconds)
-                accepted.append(job.progress.key)
-            elif verdict.action is Action.retire:
-                job.progress.retire(name, job.target)
-                target, at = job.target, self._clock.now() if verdict.at is None else verdict.at
-                user_id = job.progress.send.user_id
-                retired.append(RetiredToken(user_id, target.device_id, target.token, verdict.reason, at))
-            else:
-                if perhaps_sent(answer):
-                    job.progress.doubt()
-                if verdict.action is Action.remint:
-                    self._provider.reject(credentials)
-                rest.append((job, verdict))
-        if accepted:
-            keys = list(dict.fromkeys(accepted))
-            await self._patience.until_done("settling at the gate", lambda: self._gate.settle(path, keys))
-            self._alerted.clear()
-        return rest
-
-    def _requests(self, jobs: list[Job], credentials: str) -> tuple[list[Job], list[PushRequest]]:
-        """The requests of those that are in time and can be put into the provider's words."""
-        now = self._clock.now()
-        sendable, requests = [], []
-        for job in jobs:
-            progress = job.progress
-            if progress.send.expires_at <= now:
-                progress.end(EXPIRED)
-                continue
-            push = Push(progress.send, progress.send_id, progress.text, job.target.token, now)
-            try:
-                requests.append(self._provider.request(push, credentials))
-            except PayloadTooLargeError:
-                progress.fail(self._provider.name, f"{self._provider.name}_payload_too_large", job.target)
-            except ValueError as error:
-                _log.warning("delivery.unsendable", provider=self._provider.name, error=str(error))
-                progress.fail(self._provider.name, f"{self._provider.name}_unsendable", job.target)
-            else:
-                sendable.append(job)
-        return sendable, requests
-
-    def _verdict(self, answer: Answer) -> Verdict:
-        if isinstance(answer, TransportError):
-            action = Action.fail if answer.reason in FINAL else Action.retry
-            return Verdict(action, f"{self._provider.name}_{answer.reason}")
-        return self._provider.verdict(answer)
 
     def _try_again(self, job: Job, verdict: Verdict, tries: int) -> bool:
         """Whether a refused job has another try; if not, it has failed."""
@@ -165,15 +134,9 @@ class Route:
             if verdict.action is Action.remint and not job.reminted:
                 job.reminted = True
                 return True
-        job.progress.fail(self._provider.name, verdict.reason, job.target)
-        if verdict.action in (Action.stop, Action.remint) and verdict.reason not in self._alerted:
-            self._alerted.add(verdict.reason)
-            _log.error(
-                "delivery.stopped",
-                provider=self._provider.name,
-                reason=verdict.reason,
-                remedy="no push is accepted until the provider's settings (keys, topic, project) are put right",
-            )
+        job.progress.fail(self._name, verdict.reason, job.target)
+        if verdict.action in (Action.stop, Action.remint):
+            self._caller.alert(verdict.reason)
         return False
 
     def _wait(self, tries: int, verdicts: Sequence[Verdict]) -> float:

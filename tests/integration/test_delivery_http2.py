@@ -137,6 +137,29 @@ async def test_a_batch_reaches_both_providers_and_only_once(
     assert shown["send_id"] == shown["collapse_id"] == str(batch.sends[2].send_id)
 
 
+async def test_a_connection_that_allows_one_stream_at_first_is_not_flooded(
+    settings: Settings, engine: Http2Engine, simulator: SimulatorProcess
+) -> None:
+    simulator.set_faults({"transport": {"fault": "one_stream_until_authorised", "strict": True}})
+    result, _ = await _deliverer(settings, engine, OpenGate()).deliver(_batch(120))
+    assert {outcome.reason for outcome in result.outcomes} == {"accepted"}
+    stats = simulator.stats()
+    assert (stats["accepted"], stats["transport"]["streams_refused"]) == (160, 0)
+
+
+async def test_after_a_lost_connection_the_next_one_is_tried_with_one_request(
+    settings: Settings, engine: Http2Engine, simulator: SimulatorProcess
+) -> None:
+    simulator.set_faults(
+        {"transport": {"fault": "one_stream_until_authorised", "strict": True}},
+        {"provider": "apns", "limit": 1, "transport": {"fault": "goaway", "in_flight": "drop"}},
+    )
+    result, _ = await _deliverer(settings, engine, OpenGate()).deliver(_batch(120))
+    assert {outcome.reason for outcome in result.outcomes} == {"accepted"}
+    stats = simulator.stats()
+    assert (stats["accepted"], stats["shown_twice"]) == (160, 0)
+
+
 async def test_refusals_are_acted_on(settings: Settings, engine: Http2Engine, simulator: SimulatorProcess) -> None:
     simulator.set_faults(
         {"provider": "apns", "tokens": [_ios(3)], "reason": "Unregistered", "timestamp": 1_700_000_000_000},
@@ -240,14 +263,14 @@ async def test_a_timeout_may_have_been_sent_and_holds_up_no_other_host(
 
 
 async def test_closing_answers_what_is_under_way_and_refuses_what_comes_after(settings: Settings, silent: str) -> None:
-    engine = Http2Engine(settings, max_in_flight=2)
+    engine = Http2Engine(settings)
     waiting = asyncio.ensure_future(engine.send([PushRequest(f"{silent}/x", [], b"{}")] * 4))
     await asyncio.sleep(0.2)
     engine.close()
     answers = await waiting
-    assert [(a.reason, a.sent) for a in answers if isinstance(a, TransportError)] == [("closed", True)] * 2 + [
+    assert [(a.reason, a.sent) for a in answers if isinstance(a, TransportError)] == [("closed", True)] + [
         ("closed", False)
-    ] * 2
+    ] * 3
     with pytest.raises(EngineClosedError):
         await engine.send([PushRequest(f"{silent}/x", [], b"{}")])
     engine.close()

@@ -93,7 +93,7 @@ class World:
         providers: Any = {"ios": self.apns, "android": self.fcm}
         providers.pop(without, None)
         backoff = Backoff(base=1.0, cap=8.0, draw=lambda _low, high: high)
-        patience = Patience(self.sleep)
+        self.patience = patience = Patience(self.sleep)
         pauses = Pauses(self, patience, self.now)
         self.deliverer = Deliverer(self, self, pauses, self, providers, Catalogue.load(), patience, backoff)
 

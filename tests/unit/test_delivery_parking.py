@@ -19,6 +19,7 @@ from shared.topics import Topics
 from shared.wire.sends import Platform, Send, SendBatch, Target, decode_sends, encode
 from stream.delivery.parking import LOOK_SECONDS, LOOKS, handle_parked
 from stream.delivery.pauses import Pauses, held
+from stream.delivery.turnstile.contract import Turnstile
 
 NOW = 1_760_000_000.0
 DAY = date(2025, 10, 9)
@@ -59,14 +60,17 @@ class Lot:
     async def write(self, records: Sequence[Record]) -> None:
         self.written += [(self.instant - NOW, record.topic, decode_sends(record.value)) for record in records]
 
-    async def handle(self, *batches: SendBatch | bytes) -> None:
+    async def handle(self, *batches: SendBatch | bytes, turnstile: Turnstile | None = None) -> None:
         values = [batch if isinstance(batch, bytes) else encode(batch) for batch in batches]
         events: Any = [
             SimpleNamespace(message=SimpleNamespace(value=value, topic="parked", partition=0, offset=n, key=None))
             for n, value in enumerate(values)
         ]
         pauses = Pauses(self, self.patience, self.now)
-        await handle_parked(self.runtime, pauses, PROVIDERS, lambda: self.instant >= self.leaving_at, events)
+        await handle_parked(self.runtime, pauses, PROVIDERS, self._leaving, events, turnstile)
+
+    def _leaving(self) -> bool:
+        return self.instant >= self.leaving_at
 
     def resume(self) -> None:
         self.rules = ()

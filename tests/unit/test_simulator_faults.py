@@ -22,12 +22,12 @@ def faults(*rules: Fault) -> Faults:
 
 
 def refusal(armed: Faults, provider: str = "apns", token: str = "aa") -> Refused | None:
-    verdict = armed.judge(provider, token)
+    verdict = armed.judge(provider, token, NOW)
     return verdict.refusal if verdict else None
 
 
 def test_without_rules_nothing_happens() -> None:
-    assert faults().judge("apns", "aa") is None
+    assert faults().judge("apns", "aa", NOW) is None
 
 
 def test_a_rule_hits_its_own_provider_only() -> None:
@@ -90,7 +90,7 @@ def test_latencies_add_up_until_a_rule_answers() -> None:
         Fault(provider="apns", reason="Shutdown", latency_ms=5),
         Fault(latency_ms=1000),
     )
-    verdict = armed.judge("apns", "aa")
+    verdict = armed.judge("apns", "aa", NOW)
     assert verdict is not None
     assert verdict.delay == pytest.approx(0.025)
 
