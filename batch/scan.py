@@ -54,6 +54,7 @@ class _Row(msgspec.Struct, array_like=True):
     opted_out: int
     slot: int
     """The number of its slot in the plan, from 1."""
+    email: str
     device_ids: list[str] | None
     platforms: list[str] | None
     tokens: list[str] | None
@@ -136,10 +137,10 @@ class Scan:
         candidates: list[Send] = []
         denied: list[Denial] = []
         for row in rows:
-            send = _send(row, slots[row.slot - 1], self._quiet)
+            send = _send(row, slots[row.slot - 1], self._quiet, self._settings.sends_email)
             if row.opted_out >> COMEBACK.code & 1:
                 denied.append(Denial(send, "opted_out"))
-            elif not send.targets:
+            elif not send.targets and not send.email:
                 denied.append(Denial(send, "no_device"))
             else:
                 candidates.append(send)
@@ -175,7 +176,7 @@ class Scan:
         return msgspec.convert(await cursor.fetchall(), list[_Row])
 
 
-def _send(row: _Row, slot: Slot, quiet: QuietHours) -> Send:
+def _send(row: _Row, slot: Slot, quiet: QuietHours, email: bool) -> Send:
     return Send(
         user_id=row.user_id,
         kind=COMEBACK.name,
@@ -187,6 +188,7 @@ def _send(row: _Row, slot: Slot, quiet: QuietHours) -> Send:
         streak=row.streak,
         silent_days=slot.ladder_day,
         targets=tuple(map(Target, row.device_ids or (), row.platforms or (), row.tokens or ())),  # type: ignore[arg-type]  # the table checks the platform
+        email=row.email if email else "",
     )
 
 

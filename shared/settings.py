@@ -121,6 +121,24 @@ class Settings(BaseSettings):
     )
     smtp_per_second: float = Field(14, ge=0, description="E-mails a second, of all workers; 0: any number")
 
+    # E-mail, the last resort.
+    smtp_host: str = Field("", pattern=r"^[A-Za-z0-9.:-]*$", description="Mail server; empty: no e-mails are sent")
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        587, description="Its port: 465 speaks TLS from the first byte, every other must offer STARTTLS"
+    )
+    smtp_username: str = Field("", description="Empty: the server asks for no login")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password of smtp_username")
+    smtp_connections: int = Field(4, ge=1, le=64, description="Connections to it, of each worker and lane")
+    email_from: str = Field("", description='Sender, such as "Surnia <reminders@example.com>"')
+    unsubscribe_url: str = Field(
+        "", description="https address of the app that takes people off; the signed token is put in as parameter `t`"
+    )
+    unsubscribe_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets that unsubscribe links are signed with, 32 characters or more, comma-separated: the first "
+        "signs, all are accepted",
+    )
+
     # Ledger.
     ledger_keep_days: int = Field(90, ge=7, description="Local dates the ledger is kept")
     planned_keep_days: int = Field(14, ge=7, description="Local dates the planners' own record is kept for audits")
@@ -166,6 +184,11 @@ class Settings(BaseSettings):
         if not self.kafka_brokers:
             raise MissingAddressError("kafka_brokers")
         return self.kafka_brokers
+
+    @property
+    def sends_email(self) -> bool:
+        """Whether there is a server to send e-mails with."""
+        return bool(self.smtp_host)
 
     def clock(self) -> Clock:
         """The clock this process goes by."""

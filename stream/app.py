@@ -164,20 +164,34 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from shared.templates import Catalogue
     from stream.delivery.agent import handle_sends
     from stream.delivery.deliverer import Deliverer, open_providers
+    from stream.delivery.firsthand import Firsthand
     from stream.delivery.http2 import Http2Engine
     from stream.delivery.parking import HELD, handle_parked
     from stream.delivery.pauses import Pauses
+    from stream.delivery.smtp import Mail, SmtpEngine
     from stream.delivery.turnstile.redis import RedisTurnstile
 
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
     providers, catalogue, pauses = open_providers(settings, clock), Catalogue.load(), Pauses(gate, patience)
     turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)
+    mail, firsthand = Mail(settings, catalogue) if settings.sends_email else None, Firsthand()
+
+    async def assigned(*_: Any, **__: Any) -> None:
+        firsthand.assigned()
+
+    app.on_partitions_assigned.connect(assigned)
     for lane in Lane:
         # An engine each: in one alone, urgent requests would queue behind a blast's.
         engine = Http2Engine(settings)
         app.closing.append(engine.close)
-        deliverer = Deliverer(clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile)
-        handle = partial(handle_sends, runtime, deliverer)
+        by_email = None
+        if mail:
+            by_email = mail, (post := SmtpEngine(settings))
+            app.closing.append(post.close)
+        deliverer = Deliverer(
+            clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile, mail=by_email
+        )
+        handle = partial(handle_sends, runtime, deliverer, firsthand.knows)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
     names = {platform: provider.name for platform, provider in providers.items()}
 

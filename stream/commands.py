@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("worker")(worker)
     events = typer.Typer(help="Activity events: send them, and the contract for those who produce them.")
     events.command("send")(send)
+    events.command("unsubscribe")(unsubscribe)
     events.command("schema")(schema)
     app.add_typer(events, name="events")
     due = typer.Typer(help="The due index: who is to be reminded when.")
@@ -88,6 +89,36 @@ async def _send(settings: Settings, dry_run: bool) -> tuple[int, int]:
                 pending.clear()
         await producer.write(pending)
     return sent, bad
+
+
+def unsubscribe(
+    token: Annotated[str, typer.Argument(help="The parameter `t` of the link in an e-mail, or the whole link")],
+) -> None:
+    """Take whoever got an e-mail off the e-mails: checks the link's signature and sends the event that says so.
+
+    Exit code 1: it is no link of ours.
+    """
+    from shared.unsubscribe import BadTokenError, Unsubscribe, UnsubscribeSetupError, token_in
+
+    settings = load_settings()
+    try:
+        user_id = Unsubscribe(settings).user_of(token_in(token))
+    except (BadTokenError, UnsubscribeSetupError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    asyncio.run(_unsubscribe(settings, user_id))
+    print(f"user {user_id} gets no more e-mails")
+
+
+async def _unsubscribe(settings: Settings, user_id: int) -> None:
+    from shared.clock import utc
+    from shared.producer import Producer, Record
+    from shared.topics import Topics
+    from shared.wire.events import PreferencesChanged, encode_event
+
+    event = PreferencesChanged(user_id=user_id, at=utc(settings.clock().now()), email_opted_out=True)
+    async with Producer(settings) as producer:
+        await producer.write([Record(Topics.of(settings).activity, str(user_id).encode(), encode_event(event))])
 
 
 def schema(

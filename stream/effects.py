@@ -43,6 +43,9 @@ class UserActivity:
     started: float | None = None
     opted_out: tuple[str, ...] | None = None
     """The last choice in the order of the partition; None: none was made."""
+    email: tuple[str, float] | None = None
+    """The last address that was set in that order, empty where it was taken away, and when; None: none was."""
+    email_opted_out: bool | None = None
     choices: list[tuple[float, int]] = field(default_factory=list)
     """Every choice in that order: when it was made, and a bit for the code of each kind that is not wanted."""
 
@@ -135,12 +138,21 @@ def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
         _register(effects, event)
     elif isinstance(event, DeviceRemoved):
         _remove(effects, event)
-    elif isinstance(event, PreferencesChanged) and event.opted_out is not None:
-        user.opted_out = event.opted_out
-        user.choices.append((event.instant, sum(1 << KINDS[kind].code for kind in set(event.opted_out))))
+    elif isinstance(event, PreferencesChanged):
+        _prefer(user, event)
     locale = getattr(event, "locale", None)
     if locale:
         user.locale = locale
+
+
+def _prefer(user: UserActivity, event: PreferencesChanged) -> None:
+    if event.opted_out is not None:
+        user.opted_out = event.opted_out
+        user.choices.append((event.instant, sum(1 << KINDS[kind].code for kind in set(event.opted_out))))
+    if event.email is not None:
+        user.email = event.email, event.instant
+    if event.email_opted_out is not None:
+        user.email_opted_out = event.email_opted_out
 
 
 def _register(effects: Effects, event: DeviceRegistered) -> None:

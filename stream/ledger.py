@@ -1,4 +1,4 @@
-"""The ledger agent's work: outcomes by COPY into day partitions, and retired tokens out of the devices.
+"""The ledger agent's work: outcomes by COPY into day partitions, retired tokens and dead addresses out of use.
 
 Idempotent, and the order does not matter: whatever comes again or late, the same results stay.
 """
@@ -41,7 +41,8 @@ class Ledger:
                         n += 1
                         await copy.write_row((n, *_row(batch.path, o)))
             await connection.execute(self._merge)
-            retired = [token for batch in batches for token in batch.retired]
+            retired = [token for batch in batches for token in batch.retired if token.device_id]
+            addresses = [token for batch in batches for token in batch.retired if not token.device_id]
             if retired:
                 async with connection.cursor() as cursor:
                     await cursor.executemany(
@@ -49,6 +50,13 @@ class Ledger:
                         "UPDATE devices SET retired_at = %s, retired_reason = %s WHERE user_id = %s AND device_id = %s "
                         "AND token = %s AND retired_at IS NULL AND registered_at <= %s",
                         [_retirement(token) for token in retired],
+                    )
+            if addresses:
+                async with connection.cursor() as cursor:
+                    await cursor.executemany(
+                        "UPDATE users SET email_retired_at = %s, email_retired_reason = %s "
+                        "WHERE id = %s AND email = %s AND email_retired_at IS NULL",
+                        [(utc(each.at), each.reason, each.user_id, each.token) for each in addresses],
                     )
 
 

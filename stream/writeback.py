@@ -56,12 +56,13 @@ async def _stage_users(connection: AsyncConnection[tuple[object, ...]], users: d
             practices: list[tuple[date | None, datetime | None]] = [
                 (day, utc(at)) for day, at in sorted(user.practices.items())
             ] or [(None, None)]
+            email, email_at = user.email or (None, 0.0)
             active_date = local_date(user.event_at, user.time_zone)
             for n, (day, at) in enumerate(practices):
                 await copy.write_row(
                     (
                         user_id, n, user.time_zone, user.zone_given, user.locale, utc(user.event_at), active_date,
-                        at, day, opted_out,
+                        at, day, opted_out, email, utc(email_at), user.email_opted_out,
                     )
                 )  # fmt: skip
             passes = max(passes, len(practices))

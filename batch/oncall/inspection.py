@@ -17,9 +17,11 @@ from shared.policy.kinds import COMEBACK, Path
 from shared.policy.localtime import local_date, local_time
 from shared.policy.window import comeback_due
 from shared.settings import Settings
+from shared.wire.address import masked
 from shared.wire.sends import Result
 
 _PROVIDERS = {"ios": "apns", "android": "fcm"}
+_BY_EMAIL = "smtp"
 
 
 async def inspect(settings: Settings, user: int, days: int) -> Inspection:
@@ -93,6 +95,7 @@ async def _facts(connection: pauses.Connection, user: int, now: float) -> dict[s
     for device in facts["devices"]:
         # A whole token lets one push to a phone; its beginning is enough to compare it by.
         device["token"] = device["token"][:6]
+    facts["email"] = facts["email"] and masked(facts["email"])
     return facts
 
 
@@ -117,9 +120,11 @@ def _coming(
 
 
 def _concerning(standing: Sequence[Pause], facts: dict[str, Any] | None) -> list[Pause]:
-    """Without the pauses of providers that serve none of the user's devices."""
+    """Without the pauses of providers that serve neither the user's devices nor address."""
     devices = facts["devices"] if facts else []
     serving = {None} | {_PROVIDERS.get(device["platform"]) for device in devices if not device["retired_at"]}
+    if facts and facts["email"] and not (facts["email_opted_out"] or facts["email_retired_at"]):
+        serving.add(_BY_EMAIL)
     return [pause for pause in standing if pause.rule.provider in serving]
 
 

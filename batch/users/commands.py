@@ -57,7 +57,7 @@ def import_users(
 
     Users have the columns id, time_zone (both required), locale, country,
     last_event_at, last_active_date, last_practice_at, last_practice_date,
-    streak, opted_out, created_at. Devices have user_id, device_id, platform,
+    streak, opted_out, created_at, email, email_opted_out. Devices have user_id, device_id, platform,
     token (required), app_version, registered_at. Instants carry an offset
     (2026-11-03T18:00:00Z). A missing column or an empty cell leaves what is
     stored; local dates are worked out from the instants where they are not

@@ -16,6 +16,7 @@ from batch.users.days import ZoneDays, utc_second
 from batch.users.places import Place, places
 from batch.users.rows import DeviceRow
 from batch.users.tokens import apns_token, fcm_token
+from shared.identity import slot
 from shared.policy.kinds import KINDS
 from shared.settings import Settings
 
@@ -23,6 +24,8 @@ ACTIVE_SHARE = 0.20
 NO_DEVICE_SHARE = 0.03
 TWO_DEVICES_SHARE = 0.18
 OPTED_OUT_SHARE = 0.03
+EMAIL_SHARE = 0.85
+EMAIL_OPTED_OUT_SHARE = 0.12
 CHUNK = 10_000
 _DAY = 86_400
 
@@ -46,6 +49,8 @@ class GeneratedUser(NamedTuple):
     streak: int
     opted_out: int
     created_at: datetime
+    email: str | None
+    email_opted_out: bool
     practice_hour: int
     active: bool
     devices: tuple[DeviceRow, ...]
@@ -112,6 +117,8 @@ class Population:
             history.streak,
             _OPT_OUTS[int(rng.random() * len(_OPT_OUTS))] if rng.random() < OPTED_OUT_SHARE else 0,
             utc_second(created),
+            _email(identity),
+            _part(identity, 1) < EMAIL_OPTED_OUT_SHARE,
             history.hour,
             active,
             _devices(rng, identity, home.ios_share, created, history.event),
@@ -155,6 +162,16 @@ class _History(NamedTuple):
     event_back: int
     practice: int | None
     practice_back: int
+
+
+def _email(identity: int) -> str | None:
+    """An address of nobody: example.com is kept free for that (RFC 2606)."""
+    return f"user{identity}@example.com" if _part(identity, 0) < EMAIL_SHARE else None
+
+
+def _part(identity: int, salt: int) -> float:
+    """A number of the user's from 0 to 1, drawn without touching the dice that all else is drawn with."""
+    return (slot(identity + (salt << 53)) >> 11) / (1 << 53)
 
 
 def _devices(rng: Random, identity: int, ios_share: float, created: int, event: int) -> tuple[DeviceRow, ...]:

@@ -36,6 +36,8 @@ class UserRow(NamedTuple):
     streak: int | None
     opted_out: int | None
     created_at: datetime | None
+    email: str | None
+    email_opted_out: bool | None
 
 
 USER_COLUMNS = UserRow._fields
@@ -67,6 +69,10 @@ class UserLike(Protocol):
     def opted_out(self) -> int | None: ...
     @property
     def created_at(self) -> datetime | None: ...
+    @property
+    def email(self) -> str | None: ...
+    @property
+    def email_opted_out(self) -> bool | None: ...
 
 
 def user_line(user: UserLike) -> str:
@@ -76,7 +82,7 @@ def user_line(user: UserLike) -> str:
         f"{user.id}\t{user.time_zone}\t{user.locale or _NULL}\t{user.country or _NULL}\t{user.last_event_at or _NULL}"
         f"\t{user.last_active_date or _NULL}\t{user.last_practice_at or _NULL}\t{user.last_practice_date or _NULL}"
         f"\t{_NULL if streak is None else streak}\t{_NULL if opted_out is None else opted_out}"
-        f"\t{user.created_at or _NULL}"
+        f"\t{user.created_at or _NULL}\t{user.email or _NULL}\t{_BOOLEANS[user.email_opted_out]}"
     )
 
 
@@ -99,3 +105,4 @@ def csv_line(copy_line: str) -> str:
 
 
 _NULL = "\\N"
+_BOOLEANS = {True: "true", False: "false", None: _NULL}

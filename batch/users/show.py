@@ -12,6 +12,7 @@ from rich.table import Table
 from batch.users.database import Connection, query
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date, local_time
+from shared.wire.address import masked
 
 
 class NoSuchUserError(LookupError):
@@ -49,9 +50,10 @@ def render(user: dict[str, Any]) -> RenderableType:
     facts.add_row("last event", _local(user["last_event_at"], zone) + silent)
     facts.add_row("last practice", _local(user["last_practice_at"], zone))
     facts.add_row("streak", str(user["streak"]))
+    facts.add_row("e-mail", _email(user, zone))
     facts.add_row("opted out of", ", ".join(user["opted_out"]) or "nothing")
     if not user["devices"]:
-        return Group(facts, "no devices: reminders end as dropped, no_device")
+        return Group(facts, "no devices: without e-mail there is nothing to remind the user on (no_device)")
     devices = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("device", "platform", "app", "token", "registered", "retired"):
         devices.add_column(title)
@@ -69,6 +71,16 @@ def render(user: dict[str, Any]) -> RenderableType:
             retired,
         )
     return Group(facts, "", devices)
+
+
+def _email(user: dict[str, Any], zone: str) -> str:
+    """Not whole, as tokens are: that is for --json."""
+    if not user["email"]:
+        return "none"
+    notes = ["wants none"] if user["email_opted_out"] else []
+    if user["email_retired_at"]:
+        notes.append(f"retired {_local(user['email_retired_at'], zone)} {user['email_retired_reason'] or ''}")
+    return masked(user["email"]) + (f"  ({', '.join(notes)})" if notes else "")
 
 
 def _local(instant: datetime | None, zone: str) -> str:

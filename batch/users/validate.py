@@ -16,6 +16,7 @@ from batch.users.rows import DEVICE_COLUMNS, USER_COLUMNS, DeviceRow, UserRow
 from shared.identity import MAX_USER_ID
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import known_zones, zone
+from shared.wire.address import is_address
 from shared.wire.events import EARLIEST, MAX_AHEAD_SECONDS
 
 Value = TypeVar("Value")
@@ -27,6 +28,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]+").fullmatch
 _APNS_TOKEN = re.compile(r"[0-9A-Fa-f]{64,200}").fullmatch  # becomes part of a URL's path
 _VERSION = re.compile(r"[A-Za-z0-9_:.+() \-]{1,32}").fullmatch
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _FIRST_INSTANT = datetime.fromtimestamp(EARLIEST, UTC)
 _MAX_STREAK = 36_500  # a hundred years
 _MAX_OPTED_OUT = (1 << max(kind.code for kind in KINDS.values()) + 1) - 1
@@ -105,6 +107,8 @@ class UserParser:
         self._streak = _Column(header, "streak", _number_up_to(_MAX_STREAK))
         self._opted_out = _Column(header, "opted_out", _number_up_to(_MAX_OPTED_OUT))
         self._created = _Column(header, "created_at", instant)
+        self._email = _Column(header, "email", _email)
+        self._email_opted_out = _Column(header, "email_opted_out", _boolean)
 
     def __call__(self, fields: Sequence[str]) -> UserRow:
         if len(fields) != self._width:
@@ -127,6 +131,8 @@ class UserParser:
             self._streak.of(fields),
             self._opted_out.of(fields),
             self._created.of(fields),
+            self._email.of(fields),
+            self._email_opted_out.of(fields),
         )
 
 
@@ -218,6 +224,19 @@ def _country(text: str) -> str:
     if not _COUNTRY(text):
         raise BadRowError("two capital letters (ISO 3166-1)")
     return text
+
+
+def _email(text: str) -> str:
+    if not is_address(text):
+        raise BadRowError("an address such as name@example.com, in ASCII")
+    return text
+
+
+def _boolean(text: str) -> bool:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise BadRowError("true or false")
+    return value
 
 
 def _version(text: str) -> str:

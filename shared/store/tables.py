@@ -57,6 +57,10 @@ users = Table(
         comment="a bit for each reminder kind's code that the user does not want",
     ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    Column("email", Text, comment="where reminders go when no device can be reached"),
+    Column("email_opted_out", Boolean, nullable=False, server_default=text("false"), comment="wants no e-mail"),
+    Column("email_retired_at", DateTime(timezone=True), comment="since when no mailbox belongs to the address"),
+    Column("email_retired_reason", Text),
     CheckConstraint("id > 0", name="id_positive"),
     # Answers the ladder's question (shard, zone, last active date on a rung) in key order for keyset pages.
     Index("ix_users_silent", "shard", "time_zone", "last_active_date", "id"),

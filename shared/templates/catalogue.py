@@ -29,6 +29,23 @@ class Text(NamedTuple):
     body: str
 
 
+class Frame(NamedTuple):
+    """What an e-mail says around a text, and the language that it is in (a tag for HTML)."""
+
+    language: str
+    direction: str
+    """`ltr` or `rtl`."""
+    why: str
+    stop: str
+
+
+class Language(NamedTuple):
+    """One file."""
+
+    kinds: Mapping[str, tuple[Text, ...]]
+    frame: Frame
+
+
 class TemplateError(ValueError):
     """A file of shared/templates is wrong; the message says where and what to write."""
 
@@ -42,12 +59,15 @@ def _check(place: str, template: str, limit: int) -> str:
     return template
 
 
-def _read(file: Traversable) -> dict[str, tuple[Text, ...]]:
+def _read(file: Traversable) -> Language:
     try:
         kinds = tomllib.loads(file.read_text(encoding="utf-8"))
-        if set(kinds) != set(KINDS):
-            raise TemplateError(f"{file.name}: write [[{']] [['.join(KINDS)}]], each at least once, and nothing else.")
-        return {
+        frame = kinds.pop("email", None)
+        if set(kinds) != set(KINDS) or frame is None:
+            raise TemplateError(
+                f"{file.name}: write [[{']] [['.join(KINDS)}]], each at least once, [email], and nothing else."
+            )
+        texts = {
             kind: tuple(
                 Text(
                     _check(f"{file.name}, {kind}, title", variant["title"], MAX_TITLE),
@@ -57,6 +77,10 @@ def _read(file: Traversable) -> dict[str, tuple[Text, ...]]:
             )
             for kind, variants in kinds.items()
         }
+        if frame["direction"] not in ("ltr", "rtl") or set(frame) != {"direction", "why", "stop"}:
+            raise TemplateError(f'{file.name}, email: write direction ("ltr" or "rtl"), why and stop.')
+        why, stop = (_check(f"{file.name}, email, {name}", frame[name], MAX_BODY) for name in ("why", "stop"))
+        return Language(texts, Frame(file.name[:-5], frame["direction"], why, stop))
     except TemplateError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -66,8 +90,8 @@ def _read(file: Traversable) -> dict[str, tuple[Text, ...]]:
 class Catalogue:
     """Every text in every language."""
 
-    def __init__(self, languages: Mapping[str, Mapping[str, tuple[Text, ...]]]) -> None:
-        """`languages`: by lowercase tag (`en`, `es-mx`), then by kind; `en` must be there."""
+    def __init__(self, languages: Mapping[str, Language]) -> None:
+        """`languages`: by lowercase tag (`en`, `es-mx`); `en` must be there."""
         if FALLBACK not in languages:
             raise TemplateError(f"There is no {FALLBACK}.toml: every other language falls back on it.")
         self._languages = languages
@@ -84,16 +108,20 @@ class Catalogue:
 
     def variants(self, kind: str, language: str) -> tuple[Text, ...]:
         """The templates of a kind, as they stand in the file."""
-        return self._languages[language][kind]
+        return self._languages[language].kinds[kind]
 
     def render(self, kind: str, locale: str, user_id: int, *, streak: int = 0, silent_days: int = 0) -> Text:
         """The text for a user: the nearest language (es-MX, then es, then en), always the same variant."""
-        variants = self._nearest(locale)[kind]
+        variants = self._nearest(locale).kinds[kind]
         title, body = variants[(slot(user_id) >> _VARIANT_SHIFT) % len(variants)]
         values = {"streak": streak, "silent_days": silent_days}
         return Text(title.format_map(values), body.format_map(values))
 
-    def _nearest(self, locale: str) -> Mapping[str, tuple[Text, ...]]:
+    def frame(self, locale: str) -> Frame:
+        """What goes around a text of that locale."""
+        return self._nearest(locale).frame
+
+    def _nearest(self, locale: str) -> Language:
         tag = locale.replace("_", "-").lower()
         while tag:
             if tag in self._languages:

@@ -13,6 +13,7 @@ import msgspec
 from shared.identity import MAX_USER_ID
 from shared.policy.kinds import KindName
 from shared.policy.localtime import known_zones
+from shared.wire.address import MAX_ADDRESS, PATTERN_OR_EMPTY
 
 MAX_EVENT_BYTES = 16_384
 """A larger message is dead-lettered unread: the largest honest event is below 1 kB, tokens included."""
@@ -31,6 +32,14 @@ ZoneName = Annotated[
 Locale = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$(?!\n)", max_length=35)]
 Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$(?!\n)", min_length=8, max_length=4096)]
 DeviceId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.\-]+$(?!\n)", min_length=1, max_length=128)]
+Email = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=PATTERN_OR_EMPTY,
+        max_length=MAX_ADDRESS,
+        description="Where reminders go when no device can be reached; empty: the user has no address any more",
+    ),
+]
 # Goes into a text column, which takes no NUL.
 AppVersion = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_:.+() \-]*$(?!\n)", max_length=32)]
 
@@ -84,6 +93,10 @@ class PreferencesChanged(_Event, frozen=True, tag="preferences_changed"):
 
     opted_out: Annotated[tuple[KindName, ...], msgspec.Meta(max_length=16)] | None = None
     locale: Locale | None = None
+    email: Email | None = None
+    email_opted_out: Annotated[bool, msgspec.Meta(description="true: no reminders by e-mail; pushes stay")] | None = (
+        None
+    )
 
 
 class UserDeleted(_Event, frozen=True, tag="user_deleted"):

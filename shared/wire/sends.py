@@ -12,6 +12,7 @@ import msgspec
 from shared.identity import MAX_USER_ID
 from shared.identity import send_id as make_send_id
 from shared.policy.kinds import KindName, Path
+from shared.wire.address import MAX_ADDRESS, PATTERN_OR_EMPTY
 
 UserIdField = Annotated[int, msgspec.Meta(ge=1, le=MAX_USER_ID)]
 Instant = Annotated[float, msgspec.Meta(ge=0, le=4_102_444_800)]
@@ -21,6 +22,8 @@ Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
 Platform = Literal["ios", "android"]
 CampaignName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{0,64}$")]
 """Empty: of no campaign."""
+Email = Annotated[str, msgspec.Meta(pattern=PATTERN_OR_EMPTY, max_length=MAX_ADDRESS)]
+"""Empty: none that may be written to."""
 
 MAX_SENDS = 500
 """Sends a message carries at most (DESIGN, words: batch)."""
@@ -48,6 +51,8 @@ class Send(msgspec.Struct, frozen=True, array_like=True):
     silent_days: int
     targets: tuple[Target, ...]
     campaign: CampaignName = ""
+    email: Email = ""
+    """Where it goes when no device can be reached; empty also where the user wants no e-mail."""
 
     @property
     def send_id(self) -> UUID:
@@ -96,7 +101,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
     """A device whose token the provider no longer accepts; `at` is when it became invalid, unix seconds.
 
-    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers).
+    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers). Without a `device_id` it is
+    the user's e-mail address, that no mailbox belongs to any more.
     """
 
     user_id: UserIdField

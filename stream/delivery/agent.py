@@ -13,19 +13,22 @@ from shared.policy.kinds import Path
 from shared.producer import Record
 from shared.wire.sends import SendBatch, decode_sends, encode
 from stream.delivery.deliverer import Deliverer
+from stream.delivery.firsthand import Knows
 from stream.delivery.progress import key_of
 from stream.readable import readable
 from stream.runtime import Runtime
 
 
-async def handle_sends(runtime: Runtime, deliverer: Deliverer, events: Sequence[EventT[bytes]]) -> None:
+async def handle_sends(runtime: Runtime, deliverer: Deliverer, knows: Knows, events: Sequence[EventT[bytes]]) -> None:
     """Deliver a few messages of up to 500 sends side by side; returns when Kafka has their outcomes and what is parked.
 
-    What is paused leaves the lane, which goes on with what is not (stream/delivery/parking.py).
+    `knows`: whether nobody can have had them before (stream/delivery/firsthand.py). What is paused leaves the lane,
+    which goes on with what is not (stream/delivery/parking.py).
     """
+    firsthand = knows(events)
     batches = once(await readable(runtime, events, decode_sends))
     records = []
-    for outcomes, parked in await asyncio.gather(*(deliverer.deliver(batch) for batch in batches)):
+    for outcomes, parked in await asyncio.gather(*(deliverer.deliver(batch, firsthand) for batch in batches)):
         if outcomes.outcomes or outcomes.retired:
             records.append(Record(runtime.topics.outcomes, None, encode(outcomes)))
         if parked.sends:

@@ -11,7 +11,7 @@ from shared.policy.kinds import Path
 from shared.wire.sends import RetiredToken
 from stream.delivery.entry import Tally
 from stream.delivery.errors import Action, Verdict
-from stream.delivery.exchange import Answer, Engine, PushRequest, TransportError
+from stream.delivery.exchange import FINAL, Answer, Engine, PushRequest, TransportError, perhaps_sent
 from stream.delivery.progress import EXPIRED, Job
 from stream.delivery.provider import CredentialsError, PayloadTooLargeError, Provider, Push
 
@@ -58,6 +58,8 @@ class Caller:
                 user_id = job.progress.send.user_id
                 retired.append(RetiredToken(user_id, target.device_id, target.token, verdict.reason, at))
             else:
+                if perhaps_sent(answer):
+                    job.progress.doubt()
                 if verdict.action is Action.remint:
                     self._provider.reject(credentials)
                 rest.append((job, verdict))
@@ -90,7 +92,7 @@ class Caller:
 
     def _verdict(self, answer: Answer) -> Verdict:
         if isinstance(answer, TransportError):
-            action = Action.fail if answer.reason == "request" else Action.retry
+            action = Action.fail if answer.reason in FINAL else Action.retry
             return Verdict(action, f"{self._provider.name}_{answer.reason}")
         return self._provider.verdict(answer)
 

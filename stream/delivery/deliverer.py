@@ -9,6 +9,7 @@ from typing import NamedTuple
 from shared.clock import Clock
 from shared.gate.contract import Gate
 from shared.patience import Patience
+from shared.policy.kinds import Path
 from shared.settings import Settings
 from shared.templates import Catalogue
 from shared.wire.sends import OutcomeBatch, Platform, RetiredToken, SendBatch
@@ -19,7 +20,7 @@ from stream.delivery.entry import Entry
 from stream.delivery.exchange import Engine
 from stream.delivery.fcm import Fcm
 from stream.delivery.pauses import Pauses
-from stream.delivery.progress import NO_DEVICE, Job, Progress
+from stream.delivery.progress import NO_DEVICE, Job, Mailbox, Progress
 from stream.delivery.provider import Provider
 from stream.delivery.route import Route
 from stream.delivery.turnstile.contract import NoTurnstile, Turnstile
@@ -54,34 +55,36 @@ class Deliverer:
         patience: Patience,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
         turnstile: Turnstile | None = None,
+        mail: tuple[Provider, Engine] | None = None,
     ) -> None:
-        """Without a turnstile a provider gets everything at once, whatever it answers."""
+        """Without a turnstile a provider gets everything at once, whatever it answers.
+
+        `mail`: provider and engine of the last resort; None: there is none.
+        """
         self._clock = clock
         self._catalogue = catalogue
         self._admission = Admission(gate, clock, patience)
         turnstile = turnstile or NoTurnstile()
-        self._routes = {
-            platform: Route(
-                provider,
-                engine,
-                gate,
-                self._admission,
-                pauses,
-                clock,
-                patience,
-                backoff,
-                Entry(provider.name, turnstile, patience),
-            )
-            for platform, provider in providers.items()
-        }
 
-    async def deliver(self, batch: SendBatch) -> Delivery:
+        def route(provider: Provider, engine: Engine) -> Route:
+            entry = Entry(provider.name, turnstile, patience)
+            return Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff, entry)
+
+        self._routes = {platform: route(provider, engine) for platform, provider in providers.items()}
+        self._mail = route(*mail) if mail else None
+
+    async def deliver(self, batch: SendBatch, firsthand: bool = True) -> Delivery:
         """One outcome or a place to wait for each distinct send, and the tokens that turned out to be retired.
 
         Waits as long as the gate is down. What it raises (`EngineClosedError`, a bug) leaves the batch to be delivered
-        again: what was accepted by then is settled, and not sent twice.
+        again: what was accepted by then is settled, and not sent twice. `firsthand`: nobody can have had the batch
+        before.
         """
         every = list({progress.key: progress for progress in map(Progress, batch.sends)}.values())
+        if not firsthand:
+            for progress in every:
+                if progress.send.targets:
+                    progress.doubt()
         jobs = self._jobs(await self._admission.admit(batch.path, every))
         parts = await asyncio.gather(
             *(self._routes[platform].push(batch.path, part) for platform, part in jobs.items()),
@@ -92,6 +95,7 @@ class Deliverer:
             if isinstance(part, BaseException):
                 raise part
             retired += part
+        retired += await self._by_email(batch.path, every)
         now = self._clock.now()
         outcomes = tuple(progress.outcome(now) for progress in every if not progress.parked)
         parked = tuple(send for progress in every if (send := progress.parked))
@@ -99,13 +103,23 @@ class Deliverer:
             OutcomeBatch(batch.path, outcomes, tuple(retired)), SendBatch(batch.path, batch.planned_at, parked)
         )
 
+    async def _by_email(self, path: Path, every: list[Progress]) -> list[RetiredToken]:
+        """The last resort of those whose pushes all failed for good, or who have no device."""
+        now = self._clock.now()
+        left = [progress for progress in every if progress.wants_email and progress.send.expires_at > now]
+        if not left or not self._mail:
+            return []
+        # The pushes took their time, and whoever has practised since then needs no reminder any more.
+        admitted = await self._admission.admit(path, left)
+        return await self._mail.push(path, [Job(progress, Mailbox(progress.send.email)) for progress in admitted])
+
     def _jobs(self, admitted: list[Progress]) -> dict[Platform, list[Job]]:
         """One job a device, by platform, with the texts rendered."""
         jobs: dict[Platform, list[Job]] = {}
         for progress in admitted:
             send = progress.send
             targets = {(target.platform, target.token): target for target in send.targets}
-            if not targets:
+            if not targets and not (self._mail and send.email):
                 progress.end(NO_DEVICE)
                 continue
             progress.text = self._catalogue.render(

@@ -9,7 +9,10 @@ import msgspec
 
 
 class PushRequest(msgspec.Struct, frozen=True):
-    """One HTTP POST. `headers` are whole lines, `name: value`; the URL must be https."""
+    """One HTTP POST. `headers` are whole lines, `name: value`; the URL must be https.
+
+    Or one e-mail: the URL is `mailto:` and the address, the body is the whole message, and there are no headers.
+    """
 
     url: str
     headers: list[str]
@@ -32,9 +35,9 @@ class PushResponse(msgspec.Struct, frozen=True):
 class TransportError(msgspec.Struct, frozen=True):
     """No answer came. An answer like another, not an exception: a batch has good and bad ones.
 
-    `reason` is one of resolve, connect, tls, request, timeout, reset, closed. `sent` is False only where
-    the provider surely never saw the request; where it is True nobody knows, and only the collapse id keeps
-    a retry from being shown twice.
+    `reason` is one of resolve, connect, tls, request, timeout, reset, closed, unanswered. `sent` is False
+    only where the provider surely never saw the request; where it is True nobody knows, and only the collapse id keeps
+    a retry from being shown twice. `unanswered`: nor does that, so nobody tries again.
     """
 
     reason: str
@@ -44,6 +47,16 @@ class TransportError(msgspec.Struct, frozen=True):
 
 
 Answer = PushResponse | TransportError
+
+FINAL = frozenset({"request", "unanswered"})
+"""Reasons for which a request is not tried again."""
+_NOT_SURE = frozenset({500, 502, 504})
+"""The server fell over, or what is behind it did: it may have passed the push on before."""
+
+
+def perhaps_sent(answer: Answer) -> bool:
+    """Whether a push that was not accepted may have reached the device all the same."""
+    return answer.sent if isinstance(answer, TransportError) else answer.status in _NOT_SURE
 
 
 class Engine(Protocol):

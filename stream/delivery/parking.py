@@ -24,7 +24,7 @@ from shared.producer import Record
 from shared.topics import Topics
 from shared.wire.sends import Platform, Send, SendBatch, decode_sends, encode
 from stream.delivery.agent import once
-from stream.delivery.pauses import Pauses, covered, held
+from stream.delivery.pauses import BY_EMAIL, Pauses, covered, held, serving
 from stream.delivery.turnstile.contract import NoTurnstile, State, Turnstile
 from stream.readable import readable
 from stream.runtime import Runtime
@@ -57,7 +57,7 @@ async def handle_parked(
         if not waiting or leaving():
             break
         await runtime.patience.sleep(LOOK_SECONDS)
-        rules, rooms = await pauses.rules(), await _rooms(runtime.patience, turnstile, set(providers.values()))
+        rules, rooms = await pauses.rules(), await _rooms(runtime.patience, turnstile, {*providers.values(), BY_EMAIL})
         now = runtime.clock.now()
         parts = [sort_out(batch, rules, providers, now, rooms) for batch in waiting]
         await _write(runtime, [record for free, _ in parts for record in to_lanes(free, runtime.topics)])
@@ -89,8 +89,7 @@ def _has_room(
     them back here a moment later."""
     if not rooms:
         return True
-    names = {providers[target.platform] for target in send.targets if target.platform in providers}
-    names = {name for name in names if not covered(rules, path, send, name)}
+    names = {name for name in serving(send, providers) if not covered(rules, path, send, name)}
     # Without any it is for delivery to say so.
     if not names or not names <= rooms.keys():
         return True

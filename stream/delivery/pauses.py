@@ -15,6 +15,10 @@ FRESH = 0.5
 """Seconds an answer is used for: a pause is in force everywhere within 2 s, and a look at what is parked takes 1."""
 
 
+BY_EMAIL = "smtp"
+"""What outcomes, pauses and reason codes call the provider of e-mails."""
+
+
 class AsksPauses(Protocol):
     """The part of the gate that knows the pauses."""
 
@@ -54,5 +58,11 @@ def held(rules: Iterable[Rule], path: Path, send: Send, providers: Mapping[Platf
     """Whether nothing of a send may be tried: it is paused itself, or all its devices' providers are."""
     if not rules:
         return False
-    names = {providers[target.platform] for target in send.targets if target.platform in providers}
-    return all(covered(rules, path, send, name) for name in names or {""})
+    return all(covered(rules, path, send, name) for name in serving(send, providers) or {""})
+
+
+def serving(send: Send, providers: Mapping[Platform, str]) -> set[str]:
+    """The names of the providers that a send goes to first. E-mail is one where no device is left to try."""
+    if not send.targets and send.email:
+        return {BY_EMAIL}
+    return {providers[target.platform] for target in send.targets if target.platform in providers}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 from msgspec.structs import replace
 
 from shared.gate.contract import SendKey
 from shared.templates import Text
-from shared.wire.sends import Outcome, Result, Send, Target
+from shared.wire.sends import Outcome, Result, Send
 
 SETTLED_BEFORE = (Result.delivered, "settled_before")
 """An earlier delivery of the same batch had it accepted; the ledger keeps the row that came first."""
@@ -20,6 +22,25 @@ Device = tuple[str, str]
 """Platform and token."""
 
 
+class Addressee(Protocol):
+    """Where one attempt goes: a `Target` of the send, or its mailbox."""
+
+    @property
+    def device_id(self) -> str: ...
+    @property
+    def platform(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+
+
+class Mailbox(NamedTuple):
+    """A user's e-mail address in the place of a device."""
+
+    token: str
+    device_id: str = ""
+    platform: str = "email"
+
+
 def key_of(send: Send) -> SendKey:
     """The identity of a send, as the gate knows it."""
     return SendKey(send.user_id, send.kind, send.local_date, send.campaign)
@@ -29,6 +50,7 @@ class Progress:
     """One send. Its devices' answers come in any order; the best of them decides."""
 
     __slots__ = (
+        "_doubtful",
         "_ending",
         "_failure",
         "_parked",
@@ -51,6 +73,7 @@ class Progress:
         self.accepted = False
         self.latency = 0.0
         self._provider = ""
+        self._doubtful = False
         self._ending: tuple[Result, str] | None = None
         self._failure = ""
         self._parked = False
@@ -71,6 +94,17 @@ class Progress:
         """It, or the provider of one of its devices, is paused or open: what was not tried now may be tried later."""
         self._parked = True
 
+    def doubt(self) -> None:
+        """A push of it may have arrived, though nobody said so. A device that gets it again shows it once, by its
+        collapse id; an e-mail beside it would show it twice. So from here on none is sent."""
+        self._doubtful = True
+
+    @property
+    def wants_email(self) -> bool:
+        """Whether every device was tried, or there is none, no push can have arrived, and there is an address."""
+        done = self.accepted or self._ending or self._parked
+        return bool(self.send.email) and not (done or self._doubtful)
+
     @property
     def parked(self) -> Send | None:
         """The send as it has to wait for the end of a pause or for a provider, for the devices that are left to try.
@@ -81,14 +115,14 @@ class Progress:
             return None
         # Those that failed for good would be tried again, and fail, each time it comes back.
         left = tuple(target for target in self.send.targets if _device(target) not in self._spent)
-        return replace(self.send, targets=left)
+        return replace(self.send, targets=left, email="" if self._doubtful else self.send.email)
 
-    def retire(self, provider: str, target: Target) -> None:
+    def retire(self, provider: str, target: Addressee) -> None:
         """One device turned out to be gone."""
         self._spent.add(_device(target))
         self._provider = self._provider or provider
 
-    def fail(self, provider: str, reason: str, target: Target) -> None:
+    def fail(self, provider: str, reason: str, target: Addressee) -> None:
         """One device could not be reached, for good."""
         self._spent.add(_device(target))
         if not self.accepted:
@@ -119,16 +153,16 @@ class Progress:
         )
 
 
-def _device(target: Target) -> Device:
+def _device(target: Addressee) -> Device:
     return target.platform, target.token
 
 
 class Job:
-    """One send to one device."""
+    """One send to one device, or to a mailbox."""
 
     __slots__ = ("progress", "reminted", "target")
 
-    def __init__(self, progress: Progress, target: Target) -> None:
+    def __init__(self, progress: Progress, target: Addressee) -> None:
         self.progress = progress
         self.target = target
         # It has had its one more try with new credentials.

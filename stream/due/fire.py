@@ -101,6 +101,7 @@ class Firing:
     def _candidates(
         self, kind: ReminderKind, page: Sequence[Due], users: Mapping[int, Any]
     ) -> tuple[list[Send], list[Denial]]:
+        runtime = self._runtime
         candidates: list[Send] = []
         denied: list[Denial] = []
         for user_id, due in page:
@@ -108,7 +109,7 @@ class Firing:
             if row is None:
                 continue  # Deleted since: nobody to remind, and nothing to count.
             try:
-                send, reason = candidate(kind, due, row, self._runtime.quiet)
+                send, reason = candidate(kind, due, row, runtime.quiet, runtime.settings.sends_email)
             except UnknownTimeZoneError as error:
                 # Somebody wrote it past our checks. It has no local date, so it can be no candidate.
                 log.error("a user cannot be reminded", user_id=user_id, error=str(error))
@@ -120,9 +121,14 @@ class Firing:
         return candidates, denied
 
 
-def candidate(kind: ReminderKind, due: float, row: Sequence[Any], quiet: QuietHours) -> tuple[Send, str]:
-    """The send for a user that is due (a row of fire_users.sql), and the reason it is denied, or ""."""
-    user_id, time_zone, locale, streak, opted_out, practice_date, active_date, ids, platforms, tokens = row
+def candidate(
+    kind: ReminderKind, due: float, row: Sequence[Any], quiet: QuietHours, email: bool = True
+) -> tuple[Send, str]:
+    """The send for a user that is due (a row of fire_users.sql), and the reason it is denied, or "".
+
+    `email`: whether there is a server to send e-mails with.
+    """
+    user_id, time_zone, locale, streak, opted_out, practice_date, active_date, ids, platforms, tokens, address = row
     day: date = local_date(due, time_zone)
     send = Send(
         user_id=user_id,
@@ -135,10 +141,11 @@ def candidate(kind: ReminderKind, due: float, row: Sequence[Any], quiet: QuietHo
         streak=streak,
         silent_days=max(0, (day - active_date).days) if active_date else 0,
         targets=tuple(map(Target, ids or (), platforms or (), tokens or ())),
+        email=address if email else "",
     )
     if opted_out >> kind.code & 1:
         return send, "opted_out"
-    if not send.targets:
+    if not send.targets and not send.email:
         return send, "no_device"
     if kind is STREAK_SAVER and (streak < 1 or practice_date is None or practice_date < day - timedelta(days=1)):
         return send, "no_streak"

@@ -1,11 +1,16 @@
 -- Merge one pass of activity (at most one row a user) from the staging table into users.
 -- The streak counts local dates in a row: the same date again changes nothing, the next one adds, a gap starts over.
 -- A practice that comes late, for a date before the last one known, changes nothing.
+-- A retired e-mail address comes back when it is set after that, or another one is.
 WITH known AS (
   UPDATE users u SET
     time_zone = CASE WHEN s.zone_given THEN s.time_zone ELSE u.time_zone END,
     locale = coalesce(s.locale, u.locale),
     opted_out = coalesce(s.opted_out, u.opted_out),
+    email = CASE WHEN s.email IS NULL THEN u.email ELSE nullif(s.email, '') END,
+    email_opted_out = coalesce(s.email_opted_out, u.email_opted_out),
+    email_retired_at = CASE WHEN s.email IS NULL OR (s.email = u.email AND s.email_at <= u.email_retired_at) THEN u.email_retired_at END,
+    email_retired_reason = CASE WHEN s.email IS NULL OR (s.email = u.email AND s.email_at <= u.email_retired_at) THEN u.email_retired_reason END,
     last_event_at = greatest(u.last_event_at, s.event_at),
     last_active_date = CASE WHEN u.last_event_at >= s.event_at THEN u.last_active_date ELSE s.active_date END,
     streak = CASE
@@ -18,8 +23,10 @@ WITH known AS (
   RETURNING u.id
 )
 INSERT INTO users
-  (id, time_zone, locale, last_event_at, last_active_date, last_practice_at, last_practice_date, streak, opted_out)
+  (id, time_zone, locale, last_event_at, last_active_date, last_practice_at, last_practice_date, streak, opted_out, email,
+   email_opted_out)
 SELECT id, time_zone, coalesce(locale, 'en'), event_at, active_date, practice_at, practice_date,
-       CASE WHEN practice_date IS NULL THEN 0 ELSE 1 END, coalesce(opted_out, 0)
+       CASE WHEN practice_date IS NULL THEN 0 ELSE 1 END, coalesce(opted_out, 0), nullif(email, ''),
+       coalesce(email_opted_out, false)
 FROM staged_users s WHERE pass = %(pass)s AND NOT EXISTS (SELECT FROM known WHERE known.id = s.id)
 ON CONFLICT (id) DO NOTHING

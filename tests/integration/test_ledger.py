@@ -259,3 +259,22 @@ async def test_what_cannot_be_written_is_dead_lettered_and_stops_nothing(
     await deliver(written.replace(honest, hostile), stream(outcome(Result.delivered, 7)))
     assert results(settings) == [(7, "stream", "delivered", "delivered")]
     assert len(await read(settings, runtime.topics.dead_letters)) == 1
+
+
+async def test_an_address_that_is_nobodys_is_written_to_no_more(settings: Settings, deliver: Deliver) -> None:
+    add_users(settings, {"id": USER, "email": "ada@example.com"}, {"id": 2, "email": "new@example.com"})
+    at = utc(NOON)
+    for _ in range(2):
+        await deliver(
+            stream(
+                retired=(
+                    RetiredToken(USER, "", "ada@example.com", "smtp_550_5_1_1", NOON),
+                    RetiredToken(2, "", "old@example.com", "smtp_550_5_1_1", NOON),
+                )
+            )
+        )
+        assert sql(settings, "SELECT id, email_retired_at, email_retired_reason FROM users ORDER BY id") == [
+            (2, None, None),
+            (USER, at, "smtp_550_5_1_1"),
+        ]
+    assert sql(settings, "SELECT count(*) FROM devices WHERE retired_at IS NOT NULL") == [(0,)]

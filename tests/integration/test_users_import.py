@@ -288,6 +288,21 @@ def test_show_tells_of_one_user(bench: Bench) -> None:
     assert "2026-11-04 09:00" in shown and "phone" in shown and IOS not in shown
 
 
+def test_addresses_are_loaded_kept_and_shown_in_part(bench: Bench) -> None:
+    header = "id,time_zone,email,email_opted_out"
+    bench.run("import", bench.file("a.csv", header, "1,UTC,ada@example.com,", "2,UTC,grace@example.com,true"))
+    bench.sql("UPDATE users SET email_retired_at = '2026-11-01Z', email_retired_reason = 'smtp_550_5_1_1'")
+    rows = bench.file("b.csv", header, "1,UTC,,", "2,UTC,grace@example.org,false", "3,UTC,nobody,")
+    assert bench.json("import", rows, code=3)["files"][0]["loaded"] == 2
+    assert bench.sql("SELECT email, email_opted_out, email_retired_reason FROM users ORDER BY id") == [
+        ("ada@example.com", False, "smtp_550_5_1_1"),
+        ("grace@example.org", False, None),
+    ]
+    assert bench.json("show", 1)["email"] == "ada@example.com"
+    shown = bench.run("show", 1).stdout
+    assert "a…@example.com" in shown and "retired 2026-11-01 00:00 smtp_550_5_1_1" in shown and "ada@" not in shown
+
+
 def test_nobody_of_that_id_is_an_error_with_a_remedy(bench: Bench) -> None:
     result = bench.run("show", 12345)
     assert result.exit_code == 1 and "surnia users import" in result.stderr

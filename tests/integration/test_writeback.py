@@ -234,3 +234,46 @@ async def test_a_batch_that_comes_again_changes_nothing(settings: Settings, deli
     assert before["users"] and before["devices"]
     await deliver(*batch)
     assert tables(settings) == before
+
+
+def prefer(at: float, **more: object) -> bytes:
+    return event("preferences_changed", USER, at, **more)
+
+
+def address(settings: Settings) -> tuple[Any, ...]:
+    (row,) = sql(settings, "SELECT email, email_opted_out, email_retired_at, email_retired_reason FROM users")
+    return row
+
+
+async def test_an_address_is_set_kept_and_taken_away(settings: Settings, deliver: Deliver) -> None:
+    await deliver(prefer(NOON, email="ada@example.com"))
+    await deliver(event("app_opened", USER, NOON + 1), prefer(NOON + 1, locale="pt-BR"))
+    assert address(settings) == ("ada@example.com", False, None, None)
+    await deliver(prefer(NOON + 2, email="grace@example.com"), prefer(NOON + 2, email="ada@example.org"))
+    assert address(settings)[0] == "ada@example.org"
+    await deliver(prefer(NOON + 3, email=""))
+    assert address(settings)[0] is None
+
+
+async def test_who_wants_no_e_mail_keeps_the_address_for_another_day(settings: Settings, deliver: Deliver) -> None:
+    await deliver(prefer(NOON, email="ada@example.com", email_opted_out=True))
+    await deliver(prefer(NOON, opted_out=["practice"]))
+    assert address(settings)[:2] == ("ada@example.com", True)
+    await deliver(prefer(NOON, email_opted_out=False))
+    assert address(settings)[:2] == ("ada@example.com", False)
+
+
+@pytest.mark.parametrize(
+    ("at", "email", "kept"),
+    [(NOON - 1, "ada@example.com", True), (NOON + 1, "ada@example.com", False), (NOON - 1, "ada@example.org", False)],
+    ids=["told again what was known", "set again since", "another address"],
+)
+async def test_a_retired_address_comes_back_when_it_is_set_since(
+    settings: Settings, deliver: Deliver, at: float, email: str, kept: bool
+) -> None:
+    await deliver(prefer(NOON - 10, email="ada@example.com"))
+    sql(settings, "UPDATE users SET email_retired_at = %s, email_retired_reason = 'smtp_550_5_1_1'", utc(NOON))
+    await deliver(event("app_opened", USER, NOON + 5))
+    assert address(settings)[2:] == (utc(NOON), "smtp_550_5_1_1")
+    await deliver(event("app_opened", USER, NOON + 5), prefer(at, email=email))
+    assert address(settings) == (email, False, *((utc(NOON), "smtp_550_5_1_1") if kept else (None, None)))

@@ -30,6 +30,8 @@ VALID: list[dict[str, Any]] = [
     {"type": "device_removed", "device_id": "d"},
     {"type": "preferences_changed", "opted_out": []},
     {"type": "preferences_changed", "opted_out": ["practice", "streak_saver", "abandoned_lesson", "comeback"]},
+    {"type": "preferences_changed", "email": "ada.o'hara+owl@mail.example.com", "email_opted_out": False},
+    {"type": "preferences_changed", "email": ""},
     {"type": "user_deleted"},
 ]
 
@@ -53,6 +55,11 @@ INVALID: list[dict[str, Any]] = [
     DEVICE | {"app_version": "1\0"},
     {"type": "preferences_changed", "opted_out": ["email"]},
     {"type": "preferences_changed", "opted_out": ["practice"] * 17},
+    {"type": "preferences_changed", "email": "ada"},
+    {"type": "preferences_changed", "email": "ada@example.com\n"},
+    {"type": "preferences_changed", "email": f"{'a' * 65}@example.com"},
+    {"type": "preferences_changed", "email": f"a@{'a.' * 127}com"},
+    {"type": "preferences_changed", "email_opted_out": "yes"},
     {"type": "user_deleted", "device_id": "d"},
 ]
 

@@ -32,7 +32,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "lesson_completed": {"lesson_id": "l1"},
     "device_registered": DEVICE,
     "device_removed": {"device_id": "d-1"},
-    "preferences_changed": {"opted_out": ["practice", "comeback"], "locale": "en"},
+    "preferences_changed": {
+        "opted_out": ["practice", "comeback"],
+        "locale": "en",
+        "email": "ada@example.com",
+        "email_opted_out": False,
+    },
     "user_deleted": {},
 }
 REASONS = {"too_large", "invalid", "malformed_json", "unknown_time_zone", "too_old", "in_the_future"}

@@ -43,6 +43,7 @@ def ask(kind: ReminderKind, due: float = NOON, quiet: QuietHours = QUIET, **chan
         "ids": ["a", "b"],
         "platforms": ["ios", "android"],
         "tokens": ["t1", "t2"],
+        "email": "",
     }
     assert set(changes) <= set(row)
     return candidate(kind, due, list((row | changes).values()), quiet)
@@ -77,6 +78,17 @@ def test_who_opted_out_of_the_others_is_not(kind: ReminderKind) -> None:
 def test_who_has_no_device_is_denied(kind: ReminderKind, nothing: list[str] | None) -> None:
     send, reason = ask(kind, ids=nothing, platforms=nothing, tokens=nothing)
     assert (send.targets, reason) == ((), "no_device")
+
+
+def test_who_has_no_device_but_an_address_gets_a_send() -> None:
+    send, reason = ask(PRACTICE, ids=None, platforms=None, tokens=None, email="ada@example.com")
+    assert (send.targets, send.email, reason) == ((), "ada@example.com", "")
+
+
+def test_without_a_mail_server_an_address_is_no_way_to_remind() -> None:
+    row = [7, TOKYO, "ja", 5, 0, YESTERDAY, YESTERDAY, None, None, None, "ada@example.com"]
+    send, reason = candidate(PRACTICE, NOON, row, QUIET, email=False)
+    assert (send.email, reason) == ("", "no_device")
 
 
 @pytest.mark.parametrize(

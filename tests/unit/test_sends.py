@@ -46,6 +46,12 @@ def test_an_outcome_need_not_name_a_provider() -> None:
     )
 
 
+def test_a_send_of_before_there_were_e_mails_has_no_address() -> None:
+    fields = json.loads(encode(SEND))[:11]
+    raw = json.dumps({"path": 1, "planned_at": 0.0, "sends": [fields]}).encode()
+    assert decode_sends(raw).sends == (SEND,)
+
+
 def test_the_id_of_a_send_is_that_of_its_identity() -> None:
     assert SEND.send_id == send_id(7, "practice", DAY)
 
@@ -61,7 +67,16 @@ def test_a_batch_holds_as_many_sends_as_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [(0, 0), (0, 2**63), (1, "email"), (2, "2026-02-30"), (3, "soon"), (9, [["d", "windows", "t"]])],
+    [
+        (0, 0),
+        (0, 2**63),
+        (1, "email"),
+        (2, "2026-02-30"),
+        (3, "soon"),
+        (9, [["d", "windows", "t"]]),
+        (11, "ada"),
+        (11, "ada@example.com\n"),
+    ],
 )
 def test_a_send_that_makes_no_sense_is_refused(field: int, value: object) -> None:
     fields = json.loads(encode(SEND))

@@ -14,7 +14,21 @@ from batch.users.validate import BadRowError, DeviceParser, FormatError, UserPar
 NOW = 1_793_750_400.0
 USER = UserParser(USER_COLUMNS, NOW)
 DEVICE = DeviceParser(DEVICE_COLUMNS, NOW)
-GOOD_USER = ["7", "Asia/Tokyo", "ja", "JP", "2026-11-03T20:00:00Z", "", "2026-11-03 10:00:00+01:00", "", "4", "1", ""]
+GOOD_USER = [
+    "7",
+    "Asia/Tokyo",
+    "ja",
+    "JP",
+    "2026-11-03T20:00:00Z",
+    "",
+    "2026-11-03 10:00:00+01:00",
+    "",
+    "4",
+    "1",
+    "",
+    "ada@example.com",
+    "true",
+]
 GOOD_DEVICE = ["7", "phone-1", "ios", "ab" * 32, "9.4.0", "2026-01-01T00:00:00Z"]
 
 
@@ -36,6 +50,8 @@ def test_a_good_user_gets_local_dates() -> None:
         streak=4,
         opted_out=1,
         created_at=None,
+        email="ada@example.com",
+        email_opted_out=True,
     )
 
 
@@ -74,6 +90,9 @@ def test_id_and_zone_are_enough() -> None:
         ({"streak": "-1"}, "streak"),
         ({"streak": "99999999"}, "streak"),
         ({"opted_out": "32"}, "opted_out"),
+        ({"email": "ada"}, "email"),
+        ({"email": "ada@example.com\r\nBcc: eve@example.com"}, "email"),
+        ({"email_opted_out": "maybe"}, "email_opted_out"),
     ],
 )
 def test_bad_users_are_refused_with_the_column(cells: dict[str, str], reason: str) -> None:
