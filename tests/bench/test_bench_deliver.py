@@ -1,4 +1,4 @@
-"""The delivery bench, small: that it runs, prints the fields that others read, and says who could not finish and why."""
+"""The delivery bench, small: that it runs, prints the fields that others read, and says who could not finish."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_without_nginx_the_simulator_answers_and_without_h2load_libcurl_is
         server = without_nginx(until).at(0)
         assert server
         assert "no nginx" in server.what
-        for name in ("libcurl", "ours_engine", "aioapns", "firebase_admin", "httpx"):
+        for name in ("libcurl", "aioapns", "firebase_admin"):
             child = Child(
                 ("-m", "infra.bench.deliver.senders", name),
                 server.environment,
