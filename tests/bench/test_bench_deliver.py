@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra.bench.deliver import servers as servers_module
-from infra.bench.deliver.child import Child
+from infra.bench.deliver.child import Child, SenderChild
 from infra.bench.deliver.cores import Cores, on
 from infra.bench.deliver.limit import H2load
 from infra.bench.deliver.material import apns_requests, pushes, sends
@@ -72,12 +72,7 @@ async def test_without_nginx_the_simulator_answers_and_without_h2load_libcurl_is
         assert server
         assert "no nginx" in server.what
         for name in ("libcurl", "aioapns", "firebase_admin"):
-            child = Child(
-                ("-m", "infra.bench.deliver.senders", name),
-                server.environment,
-                Cores().sender,
-                tmp_path / f"{name}.log",
-            )
+            child = SenderChild(name, server, Cores().sender, tmp_path)
             try:
                 report = await child.push(500, 60)
                 assert report.seconds > 0

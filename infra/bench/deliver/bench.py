@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from infra.bench.deliver.child import Child
+from infra.bench.deliver.child import Child, SenderChild
 from infra.bench.deliver.cores import Cores
 from infra.bench.deliver.limit import H2load, find_h2load
 from infra.bench.deliver.material import apns_requests, pushes, sends
@@ -92,14 +92,12 @@ async def bench_deliver(
         assert server
         say(f"{server.what}; {cores}")
 
-        def child(name: str, at: Server, *arguments: str) -> Child:
-            return Child(("-m", *arguments), at.environment, cores.sender, folder / "logs" / f"bench-{name}.log")
-
         def library(name: str) -> Callable[[Server], Pushes]:
-            return lambda at: child(name, at, "infra.bench.deliver.senders", name)
+            return lambda at: SenderChild(name, at, cores.sender, folder)
 
         async with AsyncExitStack() as closing:
-            worker = child("worker", server, "infra.bench.deliver.worker")
+            log = folder / "logs" / "bench-worker.log"
+            worker = Child(("-m", "infra.bench.deliver.worker"), server.environment, cores.sender, log)
             path = await closing.enter_async_context(WholePath(server.settings, worker))
             limit, limit_is = await _limit(server, library("libcurl"), cores, folder)
             sides = [

@@ -12,8 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.bench.deliver.cores import on
+from infra.bench.deliver.handed import write
+from infra.bench.deliver.material import hand_over
 from infra.bench.deliver.report import BenchError, Order, Report, decode_report, encode
+from infra.bench.deliver.senders import DIFFERENT, OF_REQUESTS
+from infra.bench.deliver.servers import Server
 from infra.stack import process
+from shared.wire.sends import Platform
 
 _GRACE = 15.0
 """Seconds a sender has to import what it needs, and to end."""
@@ -86,3 +91,25 @@ class Child:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_GRACE):
                     await self._process.wait()
+
+
+class SenderChild(Child):
+    """One of `senders`; what it is to push is written for it when it starts."""
+
+    def __init__(self, name: str, server: Server, cores: AbstractSet[int], folder: Path) -> None:
+        file = folder / f"handed-{name}.json"
+        super().__init__(
+            ("-m", "infra.bench.deliver.senders", name, str(file)),
+            server.environment,
+            cores,
+            folder / "logs" / f"bench-{name}.log",
+        )
+        self._name = name
+        self._settings = server.settings
+        self._file = file
+
+    async def start(self) -> None:
+        platform: Platform = "android" if self._name == "firebase_admin" else "ios"
+        made = await hand_over(self._settings, DIFFERENT, platform, as_requests=self._name in OF_REQUESTS)
+        write(self._file, made)
+        await super().start()

@@ -14,11 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from infra.bench.deliver.handed import Handed, Push
 from infra.bench.deliver.report import BenchError
 from infra.bench.deliver.senders import BATCH
-from shared.settings import Settings
-from stream.delivery.exchange import PushRequest
-from stream.delivery.provider import Push
 
 T = TypeVar("T")
 
@@ -44,24 +42,23 @@ def _around(items: list[T], n: int) -> Iterator[T]:
 class Aioapns:
     """`APNs(...)` with its default of ten connections at most; it opens one more when the last is full."""
 
-    def __init__(self, settings: Settings, pushes: list[Push]) -> None:
+    def __init__(self, handed: Handed) -> None:
         from aioapns import APNs, NotificationRequest, PushType
         from aioapns.connection import APNsProductionClientProtocol
 
-        address = urlsplit(settings.apns_url)
-        assert settings.apns_key_file
+        address = urlsplit(handed.url)
 
         class Here(APNsProductionClientProtocol):
             APNS_SERVER = address.hostname or ""
             APNS_PORT = address.port or 443
 
-        tls = ssl.create_default_context(cafile=settings.ca_file)
+        tls = ssl.create_default_context(cafile=handed.ca_file)
         tls.set_alpn_protocols(["h2"])
         self._apns = APNs(
-            key=settings.apns_key_file.read_text(),
-            key_id=settings.apns_key_id,
-            team_id=settings.apns_team_id,
-            topic=settings.apns_topic,
+            key=handed.apns_key,
+            key_id=handed.apns_key_id,
+            team_id=handed.apns_team_id,
+            topic=handed.apns_topic,
             ssl_context=tls,
         )
         self._apns.pool.protocol_class = Here
@@ -69,18 +66,18 @@ class Aioapns:
             NotificationRequest(
                 push.token,
                 {
-                    "aps": {"alert": {"title": push.text.title, "body": push.text.body}, "sound": "default"},
+                    "aps": {"alert": {"title": push.title, "body": push.body}, "sound": "default"},
                     "send_id": push.send_id,
-                    "kind": push.send.kind,
-                    "expires_at": int(push.send.expires_at),
+                    "kind": push.kind,
+                    "expires_at": push.expires_at,
                 },
                 notification_id=push.send_id,
-                time_to_live=int(push.send.expires_at - push.now),
+                time_to_live=push.ttl,
                 priority=5,
                 collapse_key=push.send_id,
                 push_type=PushType.ALERT,
             )
-            for push in pushes
+            for push in handed.pushes
         ]
 
     async def send(self, n: int) -> None:
@@ -98,33 +95,32 @@ class Aioapns:
 class FirebaseAdmin:
     """`send_each_async`, 500 messages a call, as many as it takes."""
 
-    def __init__(self, settings: Settings, pushes: list[Push]) -> None:
+    def __init__(self, handed: Handed) -> None:
         import firebase_admin
         from firebase_admin import credentials, messaging
 
         self._messaging = messaging
         # firebase-admin has settings neither for the address nor for certificates: httpx reads one of these variables,
         # requests, which asks for its token, the other.
-        os.environ |= {"SSL_CERT_FILE": str(settings.ca_file), "REQUESTS_CA_BUNDLE": str(settings.ca_file)}
-        messaging._MessagingService.FCM_URL = settings.fcm_url + "/v1/projects/{0}/messages:send"
-        assert settings.fcm_credentials_file
-        account = json.loads(settings.fcm_credentials_file.read_bytes())
+        os.environ |= {"SSL_CERT_FILE": str(handed.ca_file), "REQUESTS_CA_BUNDLE": str(handed.ca_file)}
+        messaging._MessagingService.FCM_URL = handed.url + "/v1/projects/{0}/messages:send"
+        account = json.loads(handed.fcm_account)
         self._app = firebase_admin.initialize_app(credentials.Certificate(account))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of `token`, for which the wire has no other word
-            messages = [self._message(push) for push in pushes]
+            messages = [self._message(push) for push in handed.pushes]
         self._batches = [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
 
     def _message(self, push: Push) -> Any:
-        messaging, send = self._messaging, push.send
+        messaging = self._messaging
         return messaging.Message(
             token=push.token,
-            data={"send_id": push.send_id, "kind": send.kind, "expires_at": str(int(send.expires_at))},
-            notification=messaging.Notification(title=push.text.title, body=push.text.body),
+            data={"send_id": push.send_id, "kind": push.kind, "expires_at": str(push.expires_at)},
+            notification=messaging.Notification(title=push.title, body=push.body),
             android=messaging.AndroidConfig(
                 collapse_key=push.send_id,
                 priority="normal",
-                ttl=int(send.expires_at - push.now),
+                ttl=push.ttl,
                 notification=messaging.AndroidNotification(tag=push.send_id),
             ),
         )
@@ -143,14 +139,15 @@ class FirebaseAdmin:
 class Httpx:
     """`AsyncClient(http2=True)`: the very requests of our engine."""
 
-    def __init__(self, settings: Settings, requests: list[PushRequest]) -> None:
+    def __init__(self, handed: Handed) -> None:
         import httpx
 
         self._client = httpx.AsyncClient(
-            http2=True, verify=ssl.create_default_context(cafile=settings.ca_file), timeout=60.0
+            http2=True, verify=ssl.create_default_context(cafile=handed.ca_file), timeout=60.0
         )
         self._requests = [
-            (request.url, dict(line.split(": ", 1) for line in request.headers), request.body) for request in requests
+            (request.url, dict(line.split(": ", 1) for line in request.headers), request.body)
+            for request in handed.requests
         ]
 
     async def send(self, n: int) -> None:

@@ -1,9 +1,11 @@
-"""Sends to deliver, and the pushes that they come to: the same for every contender."""
+"""Sends to deliver, and what they come to for those who take pushes or requests: the same for every contender."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from infra.bench.deliver import handed
+from infra.bench.deliver.handed import Handed
 from infra.bench.ids import Ids
 from shared.clock import utc
 from shared.policy.kinds import COMEBACK, HOUR
@@ -58,3 +60,29 @@ async def apns_requests(settings: Settings, of: Sequence[Push]) -> list[PushRequ
     apns = Apns(settings, settings.clock())
     credentials = await apns.credentials()
     return [apns.request(push, credentials) for push in of]
+
+
+async def hand_over(settings: Settings, n: int, platform: Platform, *, as_requests: bool) -> Handed:
+    """The first `n` sends of a platform for a sender's process."""
+    assert settings.apns_key_file
+    assert settings.fcm_credentials_file
+    now = settings.clock().now()
+    made = pushes(sends(0, n, now, platform), now)
+    requests = await apns_requests(settings, made) if as_requests else []
+    return Handed(
+        url=settings.apns_url,
+        ca_file=str(settings.ca_file),
+        apns_topic=settings.apns_topic,
+        apns_key=settings.apns_key_file.read_text(),
+        apns_key_id=settings.apns_key_id,
+        apns_team_id=settings.apns_team_id,
+        fcm_account=settings.fcm_credentials_file.read_text(),
+        pushes=[] if as_requests else [_plain(push) for push in made],
+        requests=[handed.Request(request.url, request.headers, request.body) for request in requests],
+    )
+
+
+def _plain(push: Push) -> handed.Push:
+    send, text = push.send, push.text
+    ttl = int(send.expires_at - push.now)
+    return handed.Push(push.token, push.send_id, send.kind, text.title, text.body, int(send.expires_at), ttl)

@@ -8,9 +8,10 @@ from itertools import islice
 
 import pycurl
 
+from infra.bench.deliver.handed import Handed
 from infra.bench.deliver.report import BenchError
 from infra.bench.deliver.senders import BATCH
-from shared.settings import Settings
+from shared.settings import load_settings
 from stream.delivery.exchange import PushRequest, PushResponse
 from stream.delivery.http2 import MAX_IN_FLIGHT, Http2Engine
 from stream.delivery.http2_handle import EasyHandle, Trust
@@ -19,12 +20,17 @@ _TASKS = 8
 """Batches under way at once: as many as a lane's agent has (stream/app.py, MESSAGES)."""
 
 
+def _requests(handed: Handed) -> list[PushRequest]:
+    return [PushRequest(request.url, request.headers, request.body) for request in handed.requests]
+
+
 class Engine:
     """`Http2Engine`, requests made before."""
 
-    def __init__(self, settings: Settings, requests: list[PushRequest]) -> None:
+    def __init__(self, handed: Handed) -> None:
+        requests = _requests(handed)
         self._batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
-        self._engine = Http2Engine(settings)
+        self._engine = Http2Engine(load_settings())
 
     async def send(self, n: int) -> None:
         numbers = iter(range(n // BATCH))
@@ -43,8 +49,9 @@ class Engine:
 class Libcurl:
     """libcurl's multi interface with its own loop and our options: the limit where there is no h2load."""
 
-    def __init__(self, settings: Settings, requests: list[PushRequest]) -> None:
-        self._requests = requests
+    def __init__(self, handed: Handed) -> None:
+        settings = load_settings()
+        self._requests = _requests(handed)
         trust = Trust.of(settings.ca_file)
         self._handles = {
             handle.curl: handle

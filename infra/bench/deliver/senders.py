@@ -1,4 +1,4 @@
-"""A sender in a process of its own: `python -m infra.bench.deliver.senders NAME`, orders in, reports out."""
+"""A sender in a process of its own: `python -m infra.bench.deliver.senders NAME FILE`, orders in, reports out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 import time
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
-from infra.bench.deliver.material import apns_requests, pushes, sends
+from infra.bench.deliver.handed import read
 from infra.bench.deliver.report import Order, Report, answers_only, cpu_seconds, decode_order, encode, peak_rss_mb
-from shared.settings import load_settings
 
 BATCH = 500
 """Pushes handed over together: what a message of ours carries, and the most that firebase-admin takes."""
@@ -20,7 +20,7 @@ DIFFERENT = 8 * BATCH
 
 
 class Sender(Protocol):
-    """Made in the running loop."""
+    """Made in the running loop of what was handed to it."""
 
     async def send(self, n: int) -> None:
         """Push `n`, a multiple of 500, going round what it was made from; raises where one is not accepted."""
@@ -33,23 +33,23 @@ OF_REQUESTS: dict[str, str] = {
     "libcurl": "infra.bench.deliver.ours:Libcurl",
     "httpx": "infra.bench.deliver.libraries:Httpx",
 }
-"""Made from the settings and our own requests."""
+"""Handed our own requests."""
 
 OF_PUSHES: dict[str, str] = {
     "aioapns": "infra.bench.deliver.libraries:Aioapns",
     "firebase_admin": "infra.bench.deliver.libraries:FirebaseAdmin",
 }
-"""Made from the settings and the pushes."""
+"""Handed pushes."""
 
 
-async def serve(name: str) -> None:
+async def serve(name: str, file: Path) -> None:
     """Follow orders until standard input ends."""
     answers = answers_only()
     sender: Sender | None = None
     while line := await asyncio.to_thread(sys.stdin.buffer.readline):
         order = decode_order(line)
         try:
-            sender = sender or await _make(name)
+            sender = sender or _make(name, file)
             report = await _round(sender, order)
         except Exception as error:
             traceback.print_exc()
@@ -62,22 +62,11 @@ async def serve(name: str) -> None:
         await sender.close()
 
 
-async def _make(name: str) -> Sender:
-    settings = load_settings()
-    clock = settings.clock()
-    now = clock.now()
-    made = pushes(sends(0, DIFFERENT, now, "android" if name == "firebase_admin" else "ios"), now)
-    sender: Sender
-    if name in OF_PUSHES:
-        sender = _named(OF_PUSHES[name])(settings, made)
-    else:
-        sender = _named(OF_REQUESTS[name])(settings, await apns_requests(settings, made))
+def _make(name: str, file: Path) -> Sender:
+    module, _, attribute = (OF_REQUESTS | OF_PUSHES)[name].partition(":")
+    make: Any = getattr(import_module(module), attribute)
+    sender: Sender = make(read(file))
     return sender
-
-
-def _named(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 async def _round(sender: Sender, order: Order) -> Report:
@@ -88,4 +77,4 @@ async def _round(sender: Sender, order: Order) -> Report:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve(sys.argv[1], Path(sys.argv[2])))
