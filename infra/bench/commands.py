@@ -13,13 +13,8 @@ def register(app: typer.Typer) -> None:
     """Add the benches."""
     benches = typer.Typer(help="Measure, on servers of the bench's own.", no_args_is_help=True)
     benches.command("gate")(gate)
-    # A second name is what makes Typer keep the first: with one command alone it would swallow "gate".
-    benches.callback()(_benches)
+    benches.command("deliver")(deliver)
     app.add_typer(benches, name="bench")
-
-
-def _benches() -> None:
-    """Measure, on servers of the bench's own."""
 
 
 def gate(
@@ -58,3 +53,53 @@ def gate(
         console.print(f"a single {what} at 1,000/s: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+
+
+def deliver(
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Of a contender's turn in a round, about")] = 3.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
+) -> None:
+    """Pushes a second: our engine, our whole path, aioapns, firebase-admin, httpx, and h2load, on one nginx."""
+    import msgspec
+    from rich.console import Console
+
+    from infra.bench.deliver.bench import LIBRARIES, bench_deliver
+    from infra.bench.deliver.cores import Cores, on
+    from infra.bench.deliver.report import BenchError
+    from infra.stack.stack import Stack
+    from shared.settings import load_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    stack = Stack(load_settings().state_dir / "bench")
+    cores = Cores.of_machine()
+    try:
+        with on(cores.rest):
+            console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
+            stack.up(fresh=True)
+            environment = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
+            environment["SURNIA_STATE_DIR"] = str(stack.state_dir)
+            found = asyncio.run(bench_deliver(stack.state_dir, environment, cores, rounds, seconds, console.print))
+    except BenchError as error:
+        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    finally:
+        stack.remove()
+    figures = msgspec.to_builtins(found)
+    for name in ("ours_engine", "ours_path", "ours_path_fcm", *LIBRARIES, "limit"):
+        one = figures[name]
+        console.print(
+            f"{name}: {one['per_s']:,.0f} pushes/s, {one['cpu_us_per_push']} µs CPU a push, "
+            f"peak RSS {one['peak_rss_mb']} MB, on {one['server']}"
+        )
+        for server, why in one["errors"].items():
+            console.print(f"  could not finish on {server}: {why}", markup=False)
+    console.print(f"limit is {found.limit_is}")
+    for name, value in figures.items():
+        if "ratio" in name or name.startswith("cores_for"):
+            console.print(f"{name} {value}")
+    half = found.half_load
+    for what, latency in (("accepted", half.kafka_to_accepted), ("outcome in Kafka", half.kafka_to_outcome_in_kafka)):
+        console.print(f"at {half.per_s:,.0f}/s, Kafka to {what}: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -13,6 +13,12 @@ class Latency(msgspec.Struct):
 
     p50_ms: float
     p99_ms: float
+
+    @classmethod
+    def of(cls, milliseconds: Iterable[float]) -> Latency:
+        """Of at least one."""
+        found = sorted(milliseconds)
+        return cls(round(found[len(found) // 2], 2), round(found[len(found) * 99 // 100], 2))
 
 
 async def measure_latency(one: Callable[[int], Awaitable[None]], rate: float, operations: int) -> Latency:
@@ -31,8 +37,4 @@ async def measure_latency(one: Callable[[int], Awaitable[None]], rate: float, op
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
             group.create_task(run(n, due))
-    counted = sorted(took[operations // 10 :])
-    return Latency(
-        round(counted[len(counted) // 2], 2),
-        round(counted[len(counted) * 99 // 100], 2),
-    )
+    return Latency.of(took[operations // 10 :])
