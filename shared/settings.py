@@ -105,6 +105,12 @@ class Settings(BaseSettings):
 
     # Delivery.
     send_batch: int = Field(500, ge=1, le=500, description="Sends a Kafka message")
+    routes_ios: str = Field(
+        "apns,fcm,email",
+        pattern=r"^(apns(,fcm)?|fcm(,apns)?)(,email)?$",
+        description="Ways to iOS devices, in the order in which they are tried",
+    )
+    routes_android: str = Field("fcm,email", pattern=r"^fcm(,email)?$", description="Ways to Android devices")
     apns_url: str = Field("https://api.push.apple.com", description="Address of APNs (or of the simulator)")
     apns_topic: str = Field("com.example.app", description="The app's bundle id")
     apns_key_file: Path | None = Field(None, description="PEM file with the ES256 key of the provider token")
@@ -122,6 +128,11 @@ class Settings(BaseSettings):
     smtp_per_second: float = Field(14, ge=0, description="E-mails a second, of all workers; 0: any number")
 
     # E-mail, the last resort.
+    email_last_minutes: float = Field(
+        10,
+        ge=0,
+        description="Minutes before the end of its window at which a send whose providers are open goes by e-mail",
+    )
     smtp_host: str = Field("", pattern=r"^[A-Za-z0-9.:-]*$", description="Mail server; empty: no e-mails are sent")
     smtp_port: Annotated[int, Field(ge=1, le=65535)] = Field(
         587, description="Its port: 465 speaks TLS from the first byte, every other must offer STARTTLS"

@@ -30,11 +30,16 @@ MAX_SENDS = 500
 
 
 class Target(msgspec.Struct, frozen=True, array_like=True):
-    """A device to show a send on."""
+    """A device to show a send on.
+
+    `token` is of the platform's own provider (APNs, FCM). `fcm_token`: of the same app on an iOS device, which FCM
+    reaches over APNs; empty: it has none. A parked send leaves out the tokens that have failed for good.
+    """
 
     device_id: str
     platform: Platform
     token: str
+    fcm_token: str = ""
 
 
 class Send(msgspec.Struct, frozen=True, array_like=True):
@@ -101,8 +106,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 class RetiredToken(msgspec.Struct, frozen=True, array_like=True):
     """A device whose token the provider no longer accepts; `at` is when it became invalid, unix seconds.
 
-    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers). Without a `device_id` it is
-    the user's e-mail address, that no mailbox belongs to any more.
+    A device registered again after `at` stays (APNs 410's timestamp; FINDINGS, providers). `token` may be an iOS
+    device's `fcm_token`: then only that is retired. Without a `device_id` it is the user's e-mail address, that no
+    mailbox belongs to any more.
     """
 
     user_id: UserIdField
