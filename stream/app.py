@@ -161,6 +161,7 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
 
 def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     # Not needed by the other roles, and slow to import: the providers' libraries.
+    from shared.routes import Routes
     from shared.templates import Catalogue
     from stream.delivery.agent import handle_sends
     from stream.delivery.deliverer import Deliverer, open_providers
@@ -172,7 +173,8 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.turnstile.redis import RedisTurnstile
 
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
-    providers, catalogue, pauses = open_providers(settings, clock), Catalogue.load(), Pauses(gate, patience)
+    providers, routes = open_providers(settings, clock), Routes.of(settings)
+    catalogue, pauses = Catalogue.load(), Pauses(gate, patience)
     turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)
     mail, firsthand = Mail(settings, catalogue) if settings.sends_email else None, Firsthand()
 
@@ -189,17 +191,17 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
             by_email = mail, (post := SmtpEngine(settings))
             app.closing.append(post.close)
         deliverer = Deliverer(
-            clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile, mail=by_email
-        )
+            clock, gate, pauses, engine, providers, routes, catalogue, patience,
+            turnstile=turnstile, mail=by_email, email_last=settings.email_last_minutes * 60,
+        )  # fmt: skip
         handle = partial(handle_sends, runtime, deliverer, firsthand.knows)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
-    names = {platform: provider.name for platform, provider in providers.items()}
 
     def leaving() -> bool:
         # Suspended: the worker stops, or its group shares out the partitions anew.
         return not app.flow_control.is_active()
 
-    parked = partial(handle_parked, runtime, pauses, names, leaving, turnstile=turnstile)
+    parked = partial(handle_parked, runtime, pauses, leaving, turnstile=turnstile)
     _agent(app, "parked", runtime.topics.parked, HELD, parked)
 
 

@@ -10,7 +10,7 @@ from shared.gate.contract import Claim, Gate, Standing
 from shared.patience import Patience
 from shared.policy.kinds import Path
 from shared.wire.sends import Result
-from stream.delivery.progress import EXPIRED, OPTED_OUT, PRACTISED, SETTLED_BEFORE, Progress
+from stream.delivery.progress import EXPIRED, OPTED_OUT, PRACTISED, SETTLED_BEFORE, Job, Progress
 
 _ENDINGS = {Standing.practised: PRACTISED, Standing.opted_out: OPTED_OUT}
 
@@ -42,12 +42,19 @@ class Admission:
             elif standing in (Standing.clear, Standing.settled):
                 admitted.append(progress)
             elif standing is Standing.paused:
-                progress.park()
+                progress.pause()
             elif standing is Standing.unclaimed:
                 strays.append(progress)
             else:
                 progress.end(_ENDINGS[standing])
         return admitted + await self._adopt(path, strays)
+
+    async def wanted(self, path: Path, jobs: list[Job]) -> list[Job]:
+        """Those of some jobs whose sends may still be sent: time has passed since they were admitted."""
+        if not jobs:
+            return []
+        wanted = set(await self.admit(path, (job.progress for job in jobs)))
+        return [job for job in jobs if job.progress in wanted]
 
     async def _adopt(self, path: Path, strays: list[Progress]) -> list[Progress]:
         """Claim what this path has no claim on: the gate may have been rebuilt without it. Never fail open."""
@@ -63,7 +70,7 @@ class Admission:
                 elif claim is Claim.settled_before:
                     progress.end(SETTLED_BEFORE)
                 elif claim is Claim.paused:
-                    progress.park()
+                    progress.pause()
                 else:
                     progress.end((Result.dropped, claim.reason))
         return adopted

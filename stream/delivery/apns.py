@@ -11,7 +11,7 @@ import msgspec
 from apns2.payload import Payload, PayloadAlert
 
 from shared.clock import Clock
-from shared.policy.kinds import KINDS, Lane
+from shared.policy.kinds import KINDS, KindName, Lane
 from shared.settings import Settings
 from stream.delivery.apns_token import ProviderToken
 from stream.delivery.errors import ACCEPTED, Action, ErrorTable, Row, Verdict
@@ -72,6 +72,11 @@ _decode = msgspec.json.Decoder(_Refusal).decode
 _table = ErrorTable("apns", ROWS)
 
 
+def apns_priority(kind: KindName) -> int:
+    """How much of a hurry it is."""
+    return IMMEDIATE if KINDS[kind].lane is Lane.urgent else CONSIDERATE
+
+
 class Apns:
     """Pushes to iOS devices."""
 
@@ -103,7 +108,7 @@ class Apns:
         )
         if len(body) > MAX_PAYLOAD:
             raise PayloadTooLargeError
-        priority = IMMEDIATE if KINDS[send.kind].lane is Lane.urgent else CONSIDERATE
+        priority = apns_priority(send.kind)
         return PushRequest(
             self._url + quote(push.token, safe=""),
             [

@@ -53,10 +53,8 @@ class Caller:
                 job.progress.accept(name, answer.seconds)
                 accepted.append(job.progress.key)
             elif verdict.action is Action.retire:
-                job.progress.retire(name, job.target)
-                target, at = job.target, self._clock.now() if verdict.at is None else verdict.at
-                user_id = job.progress.send.user_id
-                retired.append(RetiredToken(user_id, target.device_id, target.token, verdict.reason, at))
+                at = self._clock.now() if verdict.at is None else verdict.at
+                retired.append(job.retire(verdict.reason, at))
             else:
                 if perhaps_sent(answer):
                     job.progress.doubt()
@@ -78,14 +76,14 @@ class Caller:
             if progress.send.expires_at <= now:
                 progress.end(EXPIRED)
                 continue
-            push = Push(progress.send, progress.send_id, progress.text, job.target.token, now)
+            push = Push(progress.send, progress.send_id, progress.text, job.leg.token, now, job.ios)
             try:
                 requests.append(self._provider.request(push, credentials))
             except PayloadTooLargeError:
-                progress.fail(self._provider.name, f"{self._provider.name}_payload_too_large", job.target)
+                job.fail(f"{self._provider.name}_payload_too_large")
             except ValueError as error:
                 _log.warning("delivery.unsendable", provider=self._provider.name, error=str(error))
-                progress.fail(self._provider.name, f"{self._provider.name}_unsendable", job.target)
+                job.fail(f"{self._provider.name}_unsendable")
             else:
                 sendable.append(job)
         return sendable, requests

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from shared.clock import Clock
 from shared.gate.contract import Gate
 from shared.patience import Patience
 from shared.policy.kinds import Path
+from shared.routes import BY_EMAIL, Leg, Routes
 from shared.settings import Settings
 from shared.templates import Catalogue
-from shared.wire.sends import OutcomeBatch, Platform, RetiredToken, SendBatch
+from shared.wire.sends import OutcomeBatch, RetiredToken, Send, SendBatch
 from stream.delivery.admission import Admission
 from stream.delivery.apns import Apns
 from stream.delivery.backoff import Backoff
@@ -28,9 +31,12 @@ from stream.delivery.turnstile.contract import NoTurnstile, Turnstile
 NO_PROVIDER = "no_provider"
 
 
-def open_providers(settings: Settings, clock: Clock) -> dict[Platform, Provider]:
-    """The provider of each platform. Raises `SetupError` where a setting is missing or wrong."""
-    return {"ios": Apns(settings, clock), "android": Fcm(settings)}
+def open_providers(settings: Settings, clock: Clock) -> dict[str, Provider]:
+    """The providers that the routes name. Raises `SetupError` where a setting is missing or wrong."""
+    providers: dict[str, Provider] = {}
+    for name in Routes.of(settings).providers:
+        providers[name] = Apns(settings, clock) if name == Apns.name else Fcm(settings)
+    return providers
 
 
 class Delivery(NamedTuple):
@@ -50,27 +56,32 @@ class Deliverer:
         gate: Gate,
         pauses: Pauses,
         engine: Engine,
-        providers: Mapping[Platform, Provider],
+        providers: Mapping[str, Provider],
+        routes: Routes,
         catalogue: Catalogue,
         patience: Patience,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
         turnstile: Turnstile | None = None,
         mail: tuple[Provider, Engine] | None = None,
+        email_last: float = 0.0,
     ) -> None:
         """Without a turnstile a provider gets everything at once, whatever it answers.
 
-        `mail`: provider and engine of the last resort; None: there is none.
+        `providers` by name. `mail`: provider and engine of the last resort; None: there is none. `email_last`: seconds
+        before the end of a window at which a send goes by e-mail rather than wait for a provider.
         """
         self._clock = clock
         self._catalogue = catalogue
         self._admission = Admission(gate, clock, patience)
+        self._routes = routes
+        self._email_last = email_last
         turnstile = turnstile or NoTurnstile()
 
         def route(provider: Provider, engine: Engine) -> Route:
             entry = Entry(provider.name, turnstile, patience)
             return Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff, entry)
 
-        self._routes = {platform: route(provider, engine) for platform, provider in providers.items()}
+        self._providers = {name: route(provider, engine) for name, provider in providers.items()}
         self._mail = route(*mail) if mail else None
 
     async def deliver(self, batch: SendBatch, firsthand: bool = True) -> Delivery:
@@ -80,54 +91,67 @@ class Deliverer:
         again: what was accepted by then is settled, and not sent twice. `firsthand`: nobody can have had the batch
         before.
         """
-        every = list({progress.key: progress for progress in map(Progress, batch.sends)}.values())
+        every = list({progress.key: progress for progress in map(self._begun, batch.sends)}.values())
         if not firsthand:
             for progress in every:
                 if progress.send.targets:
                     progress.doubt()
-        jobs = self._jobs(await self._admission.admit(batch.path, every))
-        parts = await asyncio.gather(
-            *(self._routes[platform].push(batch.path, part) for platform, part in jobs.items()),
-            return_exceptions=True,  # So that no part is cut off between acceptance and settling by another's error.
-        )
         retired: list[RetiredToken] = []
-        for part in parts:
-            if isinstance(part, BaseException):
-                raise part
-            retired += part
-        retired += await self._by_email(batch.path, every)
+        jobs = self._jobs(await self._admission.admit(batch.path, every))
+        while jobs:
+            await self._push(batch.path, jobs, retired)
+            jobs = await self._admission.wanted(batch.path, [job for job in jobs if job.goes_over()])
+        await self._by_email(batch.path, every, retired)
         now = self._clock.now()
-        outcomes = tuple(progress.outcome(now) for progress in every if not progress.parked)
-        parked = tuple(send for progress in every if (send := progress.parked))
+        waiting = [(progress, progress.parked) for progress in every]
+        outcomes = tuple(progress.outcome(now) for progress, parked in waiting if not parked)
+        parked = tuple(parked for _, parked in waiting if parked)
         return Delivery(
             OutcomeBatch(batch.path, outcomes, tuple(retired)), SendBatch(batch.path, batch.planned_at, parked)
         )
 
-    async def _by_email(self, path: Path, every: list[Progress]) -> list[RetiredToken]:
-        """The last resort of those whose pushes all failed for good, or who have no device."""
-        now = self._clock.now()
-        left = [progress for progress in every if progress.wants_email and progress.send.expires_at > now]
-        if not left or not self._mail:
-            return []
-        # The pushes took their time, and whoever has practised since then needs no reminder any more.
-        admitted = await self._admission.admit(path, left)
-        return await self._mail.push(path, [Job(progress, Mailbox(progress.send.email)) for progress in admitted])
+    def _begun(self, send: Send) -> Progress:
+        if send.email and not (self._mail and self._routes.address(send)):
+            send = replace(send, email="")
+        return Progress(send)
 
-    def _jobs(self, admitted: list[Progress]) -> dict[Platform, list[Job]]:
-        """One job a device, by platform, with the texts rendered."""
-        jobs: dict[Platform, list[Job]] = {}
+    async def _push(self, path: Path, jobs: list[Job], retired: list[RetiredToken]) -> None:
+        """Try each by its present provider."""
+        parts: dict[str, list[Job]] = {}
+        for job in jobs:
+            parts.setdefault(job.leg.provider, []).append(job)
+        done = await asyncio.gather(
+            *(self._providers[name].push(path, part, retired) for name, part in parts.items()),
+            return_exceptions=True,  # So that no part is cut off between acceptance and settling by another's error.
+        )
+        for error in done:
+            if error:
+                raise error
+
+    async def _by_email(self, path: Path, every: list[Progress], retired: list[RetiredToken]) -> None:
+        """The last resort of those whose pushes all failed for good, who have no device, or who can't wait longer."""
+        now = self._clock.now()
+        left = [progress for progress in every if progress.wants_email(now, self._email_last)]
+        if left and self._mail:
+            # The pushes took their time, and whoever has practised since then needs no reminder any more.
+            jobs = [Job(each, Mailbox(each.send.email), [Leg(BY_EMAIL, each.send.email)]) for each in left]
+            await self._mail.push(path, await self._admission.wanted(path, jobs), retired)
+
+    def _jobs(self, admitted: list[Progress]) -> list[Job]:
+        """One job a device, with the texts rendered."""
+        jobs = []
         for progress in admitted:
             send = progress.send
-            targets = {(target.platform, target.token): target for target in send.targets}
-            if not targets and not (self._mail and send.email):
+            if not send.targets and not send.email:
                 progress.end(NO_DEVICE)
                 continue
             progress.text = self._catalogue.render(
                 send.kind, send.locale, send.user_id, streak=send.streak, silent_days=send.silent_days
             )
-            for (platform, _), target in targets.items():
-                if platform in self._routes:
-                    jobs.setdefault(platform, []).append(Job(progress, target))
+            for target in dict.fromkeys(send.targets):
+                legs = [leg for leg in self._routes.legs(target) if leg.provider in self._providers]
+                if legs:
+                    jobs.append(Job(progress, target, legs))
                 else:
                     progress.fail("", NO_PROVIDER, target)
         return jobs

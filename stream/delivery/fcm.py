@@ -10,6 +10,7 @@ from firebase_admin import messaging
 
 from shared.policy.kinds import KINDS, Lane
 from shared.settings import Settings
+from stream.delivery.apns import apns_priority
 from stream.delivery.errors import ACCEPTED, Action, ErrorTable, Row, Verdict
 from stream.delivery.exchange import PushRequest, PushResponse
 from stream.delivery.fcm_token import AccessToken
@@ -64,8 +65,31 @@ def _size(push: Push, data: dict[str, str]) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
+def _android(push: Push) -> messaging.AndroidConfig:
+    send = push.send
+    return messaging.AndroidConfig(
+        collapse_key=push.send_id,
+        priority="high" if KINDS[send.kind].lane is Lane.urgent else "normal",
+        ttl=min(MAX_TTL, max(0, int(send.expires_at - push.now))),
+        # On the device a notification replaces the one with the same tag.
+        notification=messaging.AndroidNotification(tag=push.send_id),
+    )
+
+
+def _ios(push: Push) -> messaging.APNSConfig:
+    """FCM hands it to APNs with these headers: a device that got the send from APNs itself shows it once."""
+    return messaging.APNSConfig(
+        headers={
+            "apns-collapse-id": push.send_id,
+            "apns-expiration": str(int(push.send.expires_at)),
+            "apns-priority": str(apns_priority(push.send.kind)),
+        },
+        payload=messaging.APNSPayload(aps=messaging.Aps(sound="default")),
+    )
+
+
 class Fcm:
-    """Pushes to Android devices."""
+    """Pushes to Android devices, and to those of iOS that have a token of it."""
 
     name = "fcm"
 
@@ -90,13 +114,8 @@ class Fcm:
         message = messaging.Message(
             data=data,
             notification=messaging.Notification(title=push.text.title, body=push.text.body),
-            android=messaging.AndroidConfig(
-                collapse_key=push.send_id,
-                priority="high" if KINDS[send.kind].lane is Lane.urgent else "normal",
-                ttl=min(MAX_TTL, max(0, int(send.expires_at - push.now))),
-                # On the device a notification replaces the one with the same tag.
-                notification=messaging.AndroidNotification(tag=push.send_id),
-            ),
+            android=None if push.ios else _android(push),
+            apns=_ios(push) if push.ios else None,
         )
         # Set afterwards, because the constructor warns that `token` gives way to `fid`. The wire's field does not: what
         # devices register today are registration tokens, and an installation id is another thing (FINDINGS).

@@ -11,7 +11,8 @@ that stops or loses its partitions has nothing to let go of; and offsets move, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from faust.types import EventT
@@ -21,10 +22,11 @@ from shared.gate.rules import Rule
 from shared.patience import Patience
 from shared.policy.kinds import KINDS, Lane, Path
 from shared.producer import Record
+from shared.routes import BY_EMAIL, Leg, Routes
 from shared.topics import Topics
-from shared.wire.sends import Platform, Send, SendBatch, decode_sends, encode
+from shared.wire.sends import Send, SendBatch, decode_sends, encode
 from stream.delivery.agent import once
-from stream.delivery.pauses import BY_EMAIL, Pauses, covered, held, serving
+from stream.delivery.pauses import Pauses, covered
 from stream.delivery.turnstile.contract import NoTurnstile, State, Turnstile
 from stream.readable import readable
 from stream.runtime import Runtime
@@ -41,63 +43,81 @@ LOOKS = 10
 async def handle_parked(
     runtime: Runtime,
     pauses: Pauses,
-    providers: Mapping[Platform, str],
     leaving: Callable[[], bool],
     events: Sequence[EventT[bytes]],
     turnstile: Turnstile | None = None,
 ) -> None:
     """Look after some messages side by side for at most `LOOKS` seconds; returns when Kafka has every send elsewhere.
 
-    `providers`: their names by platform. `leaving`: whether the worker is about to stop or to lose its partitions.
-    Without a turnstile every provider counts as closed.
+    `leaving`: whether the worker is about to stop or to lose its partitions. Without a turnstile every provider counts
+    as closed.
     """
-    turnstile = turnstile or NoTurnstile()
-    waiting = once(await readable(runtime, events, decode_sends))
+    turnstile, settings = turnstile or NoTurnstile(), runtime.settings
+    routes, last = Routes.of(settings), settings.email_last_minutes * 60
+    # What is urgent gets the first probes, and is the first to come back to its lane.
+    waiting = sorted(once(await readable(runtime, events, decode_sends)), key=_urgent, reverse=True)
     for _ in range(LOOKS):
         if not waiting or leaving():
             break
         await runtime.patience.sleep(LOOK_SECONDS)
-        rules, rooms = await pauses.rules(), await _rooms(runtime.patience, turnstile, {*providers.values(), BY_EMAIL})
-        now = runtime.clock.now()
-        parts = [sort_out(batch, rules, providers, now, rooms) for batch in waiting]
+        rooms = await _rooms(runtime.patience, turnstile, {*routes.providers, BY_EMAIL})
+        lookout = Lookout(routes, await pauses.rules(), rooms, runtime.clock.now(), last)
+        parts = [lookout.sort_out(batch) for batch in waiting]
         await _write(runtime, [record for free, _ in parts for record in to_lanes(free, runtime.topics)])
         waiting = [rest for _, rest in parts if rest.sends]
     await _write(runtime, [Record(runtime.topics.parked, None, encode(batch)) for batch in waiting])
 
 
-def sort_out(
-    batch: SendBatch, rules: Sequence[Rule], providers: Mapping[Platform, str], now: float, rooms: dict[str, int]
-) -> tuple[SendBatch, SendBatch]:
-    """What may leave the topic, because nothing holds it back or its window is over, and what has to wait.
-
-    `rooms`: of the providers that are not closed, how many sends they take; what leaves is taken off.
-    """
-    free: list[Send] = []
-    rest: list[Send] = []
-    for send in batch.sends:
-        waits = send.expires_at > now and (
-            held(rules, batch.path, send, providers) or not _has_room(rules, batch.path, send, providers, rooms)
-        )
-        (rest if waits else free).append(send)
-    return replace(batch, sends=tuple(free)), replace(batch, sends=tuple(rest))
+def _urgent(batch: SendBatch) -> bool:
+    return any(KINDS[send.kind].lane is Lane.urgent for send in batch.sends)
 
 
-def _has_room(
-    rules: Sequence[Rule], path: Path, send: Send, providers: Mapping[Platform, str], rooms: dict[str, int]
-) -> bool:
-    """Whether a provider of it is closed, or takes one more probe: letting all go for a few probes would only bring
-    them back here a moment later."""
-    if not rooms:
-        return True
-    names = {name for name in serving(send, providers) if not covered(rules, path, send, name)}
-    # Without any it is for delivery to say so.
-    if not names or not names <= rooms.keys():
-        return True
-    for name in names:
-        if rooms[name]:
-            rooms[name] -= 1
+@dataclass(slots=True)
+class Lookout:
+    """One look at which sends may leave the topic."""
+
+    routes: Routes
+    rules: Sequence[Rule]
+    rooms: dict[str, int]
+    """Of the providers that are not closed, how many probes they take; what leaves is taken off."""
+    now: float
+    email_last: float
+    """Seconds before the end of a window at which delivery writes an e-mail rather than wait for a provider."""
+
+    def sort_out(self, batch: SendBatch) -> tuple[SendBatch, SendBatch]:
+        """What may leave the topic, because nothing holds it back or its window is over, and what has to wait."""
+        free: list[Send] = []
+        rest: list[Send] = []
+        for send in batch.sends:
+            (free if self._leaves(batch.path, send) else rest).append(send)
+        return replace(batch, sends=tuple(free)), replace(batch, sends=tuple(rest))
+
+    def _leaves(self, path: Path, send: Send) -> bool:
+        if send.expires_at <= self.now:
             return True
-    return False
+        if covered(self.rules, path, send):
+            return False
+        ways = [self.routes.legs(target) for target in send.targets] or [[Leg(BY_EMAIL, "")] if send.email else []]
+        found = [self._passes(path, send, legs) for legs in ways]
+        if any(found):
+            return True
+        # None: that one's provider is paused, and no e-mail goes round that.
+        last = send.email and send.expires_at - self.now <= self.email_last and None not in found
+        return bool(last and self._passes(path, send, [Leg(BY_EMAIL, "")]))
+
+    def _passes(self, path: Path, send: Send, legs: Sequence[Leg]) -> bool | None:
+        """Whether a provider of one device is closed, or takes one more probe: letting all go for a few probes would
+        only bring them back here a moment later. None: it waits for the end of a pause."""
+        for provider, _ in legs:
+            if covered(self.rules, path, send, provider):
+                return None
+            if provider not in self.rooms:
+                return True
+            if self.rooms[provider]:
+                self.rooms[provider] -= 1
+                return True
+        # Without any it is for delivery to say so.
+        return not legs
 
 
 async def _rooms(patience: Patience, turnstile: Turnstile, names: Iterable[str]) -> dict[str, int]:

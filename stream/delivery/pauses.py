@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from shared.gate.rules import Rule
 from shared.patience import Patience
 from shared.policy.kinds import Path
-from shared.wire.sends import Platform, Send
+from shared.wire.sends import Send
 
 FRESH = 0.5
 """Seconds an answer is used for: a pause is in force everywhere within 2 s, and a look at what is parked takes 1."""
-
-
-BY_EMAIL = "smtp"
-"""What outcomes, pauses and reason codes call the provider of e-mails."""
 
 
 class AsksPauses(Protocol):
@@ -52,17 +48,3 @@ class Pauses:
 def covered(rules: Iterable[Rule], path: Path, send: Send, provider: str = "") -> bool:
     """Whether a send is paused; with a provider: whether it is paused there."""
     return any(rule.covers(path, send.kind, send.campaign, provider) for rule in rules)
-
-
-def held(rules: Iterable[Rule], path: Path, send: Send, providers: Mapping[Platform, str]) -> bool:
-    """Whether nothing of a send may be tried: it is paused itself, or all its devices' providers are."""
-    if not rules:
-        return False
-    return all(covered(rules, path, send, name) for name in serving(send, providers) or {""})
-
-
-def serving(send: Send, providers: Mapping[Platform, str]) -> set[str]:
-    """The names of the providers that a send goes to first. E-mail is one where no device is left to try."""
-    if not send.targets and send.email:
-        return {BY_EMAIL}
-    return {providers[target.platform] for target in send.targets if target.platform in providers}

@@ -38,13 +38,17 @@ class SetupError(RuntimeError):
 
 
 class Push(msgspec.Struct, frozen=True):
-    """One send on one device, ready to be put into a provider's words. `now` is unix seconds."""
+    """One send on one device, ready to be put into a provider's words.
+
+    `now` is unix seconds; `ios`: whether it is an iOS device, whatever provider reaches it.
+    """
 
     send: Send
     send_id: str
     text: Text
     token: str
     now: float
+    ios: bool = False
 
 
 class Provider(Protocol):

@@ -52,18 +52,17 @@ class Route:
         self._backoff = backoff
         self._entry = entry
 
-    async def push(self, path: Path, jobs: list[Job]) -> list[RetiredToken]:
-        """Deliver what was admitted a moment ago; the answers go into the jobs' progress."""
-        retired: list[RetiredToken] = []
+    async def push(self, path: Path, jobs: list[Job], retired: list[RetiredToken]) -> None:
+        """Deliver what was admitted a moment ago; answers go into the jobs' progress, dead tokens into `retired`."""
         for tries in range(1, ATTEMPTS + 1):
             if tries > 1:
-                jobs = await self._still_wanted(path, jobs)
+                jobs = await self._admission.wanted(path, jobs)
             verdicts, state = await self._all(path, jobs, retired)
             again = []
             for job, verdict in verdicts:
                 if state is not State.closed and verdict.action is Action.retry:
-                    # Nothing was wrong with it: however often it was tried, it waits until the provider is well.
-                    job.progress.park()
+                    # Nothing was wrong with it: however often it was tried, it goes another way, or waits.
+                    job.wait()
                 elif self._try_again(job, verdict, tries):
                     again.append((job, verdict))
             wait = self._wait(tries, [verdict for _, verdict in again])
@@ -73,17 +72,17 @@ class Route:
                 if wait <= MAX_WAIT and until < job.progress.send.expires_at:
                     jobs.append(job)
                 else:
-                    job.progress.fail(self._name, verdict.reason, job.target)
+                    job.fail(verdict.reason)
             if not jobs:
                 break
             if wait:
                 await self._patience.sleep(wait)
-        return retired
 
     async def _all(
         self, path: Path, jobs: list[Job], retired: list[RetiredToken]
     ) -> tuple[list[tuple[Job, Verdict]], State]:
-        """Send each once, in as many parts as the turnstile makes of them. What it does not let through is parked.
+        """Send each once, in as many parts as the turnstile makes of them. What it does not let through goes another
+        way, or waits.
 
         Returns what was not accepted or retired, and why, and how the provider stands now.
         """
@@ -103,25 +102,23 @@ class Route:
                 waited, known = waited + grant.wait, known - grant.wait
             else:
                 for job in jobs:
-                    job.progress.park()
+                    # The pacer's queue is no reason to go another way: there it would take somebody else's turn.
+                    job.progress.hold() if state is State.closed else job.wait()
                 break
             if jobs and known <= 0:
-                jobs, known = await self._still_wanted(path, jobs), LOOK_SECONDS
+                jobs, known = await self._admission.wanted(path, jobs), LOOK_SECONDS
         return rest, state
 
-    async def _still_wanted(self, path: Path, jobs: list[Job]) -> list[Job]:
-        wanted = set(await self._admission.admit(path, (job.progress for job in jobs)))
-        return [job for job in jobs if job.progress in wanted]
-
     async def _not_paused(self, path: Path, jobs: list[Job]) -> list[Job]:
-        """Without those that this provider must not get now: they are parked, unless another device takes the send."""
+        """Without those that this provider must not get now: they are parked, unless another device takes the send.
+        They go no other way: who pauses a provider wants its sends to wait."""
         rules = await self._pauses.rules()
         if not rules:
             return jobs
         free = []
         for job in jobs:
             if covered(rules, path, job.progress.send, self._name):
-                job.progress.park()
+                job.progress.pause()
             else:
                 free.append(job)
         return free
@@ -134,7 +131,7 @@ class Route:
             if verdict.action is Action.remint and not job.reminted:
                 job.reminted = True
                 return True
-        job.progress.fail(self._name, verdict.reason, job.target)
+        job.fail(verdict.reason)
         if verdict.action in (Action.stop, Action.remint):
             self._caller.alert(verdict.reason)
         return False

@@ -22,6 +22,7 @@ from shared.gate.contract import Claim, SendKey, Standing
 from shared.gate.rules import Rule
 from shared.patience import Patience
 from shared.policy.kinds import Path as SendPath
+from shared.routes import Routes
 from shared.settings import Settings
 from shared.templates import Catalogue
 from shared.wire.sends import Result, Send, SendBatch, Target
@@ -116,7 +117,8 @@ def _batch(count: int) -> SendBatch:
 
 def _deliverer(settings: Settings, engine: Http2Engine, gate: OpenGate) -> Deliverer:
     patience, providers = Patience(), open_providers(settings, SystemClock())
-    return Deliverer(SystemClock(), gate, Pauses(gate, patience), engine, providers, Catalogue.load(), patience)
+    routes, catalogue = Routes.of(settings), Catalogue.load()
+    return Deliverer(SystemClock(), gate, Pauses(gate, patience), engine, providers, routes, catalogue, patience)
 
 
 async def test_a_batch_reaches_both_providers_and_only_once(

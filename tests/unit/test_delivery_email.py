@@ -10,17 +10,13 @@ from msgspec.structs import replace
 
 from shared.gate.contract import Standing
 from shared.gate.rules import Rule
-from shared.patience import Patience
 from shared.policy.kinds import Path
-from shared.templates import Catalogue
 from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, SendBatch
-from stream.delivery.backoff import Backoff
-from stream.delivery.deliverer import Deliverer
 from stream.delivery.errors import Action
 from stream.delivery.exchange import PushResponse, TransportError
 from stream.delivery.firsthand import MARGIN_SECONDS, Firsthand
-from stream.delivery.pauses import Pauses, held
-from tests.unit.test_delivery_deliverer import NOW, TIMEOUT, UNREGISTERED, FakeProvider, World, key, refusal, send
+from tests.unit.deliverer_world import NOW, TIMEOUT, UNREGISTERED, FakeProvider, World, key, refusal, send
+from tests.unit.test_delivery_parking import leaves
 
 ADA = "ada@example.com"
 BUSY = replace(refusal(Action.retry, "apns_503_service_unavailable"), status=503)
@@ -36,19 +32,7 @@ class MailWorld(World):
 
     def __init__(self, email: bool = True) -> None:
         super().__init__()
-        patience = Patience(self.sleep)
-        providers: Any = {"ios": self.apns, "android": self.fcm}
-        self.deliverer = Deliverer(
-            self,
-            self,
-            Pauses(self, patience, self.now),
-            self,
-            providers,
-            Catalogue.load(),
-            patience,
-            Backoff(base=1.0, cap=8.0, draw=lambda _low, high: high),
-            mail=(FakeProvider("smtp"), self) if email else None,
-        )
+        self.deliverer = self.build(mail=(FakeProvider("smtp"), self) if email else None)
 
     async def one(self, *tokens: str, expires_in: float = 600.0) -> Outcome:
         """The outcome of a send to these devices and to Ada."""
@@ -151,10 +135,9 @@ async def test_e_mails_that_are_paused_wait_with_no_device_left(world: MailWorld
     assert not result.outcomes and [token.token for token in result.retired] == ["a"]
     (waiting,) = world.parked[0].sends
     assert (waiting.targets, waiting.email) == ((), ADA)
-    providers: Any = {"ios": "apns", "android": "fcm"}
-    assert held(world.rules, Path.stream, waiting, providers)
-    assert not held([Rule(provider="apns")], Path.stream, waiting, providers)
-    assert not held(world.rules, Path.stream, to_ada("a"), providers)
+    assert not leaves(waiting, world.rules)
+    assert leaves(waiting, [Rule(provider="apns")])
+    assert leaves(to_ada("a"), world.rules)
 
 
 async def test_who_practised_while_the_pushes_failed_gets_no_e_mail(world: MailWorld) -> None:

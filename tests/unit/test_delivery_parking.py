@@ -15,16 +15,18 @@ from shared.gate.rules import Rule
 from shared.patience import Patience
 from shared.policy.kinds import KindName, Path
 from shared.producer import Record
+from shared.routes import Routes
+from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Platform, Send, SendBatch, Target, decode_sends, encode
-from stream.delivery.parking import LOOK_SECONDS, LOOKS, handle_parked
-from stream.delivery.pauses import Pauses, held
+from stream.delivery.parking import LOOK_SECONDS, LOOKS, Lookout, handle_parked
+from stream.delivery.pauses import Pauses
 from stream.delivery.turnstile.contract import Turnstile
+from tests.unit.deliverer_world import ROUTES
 
 NOW = 1_760_000_000.0
 DAY = date(2025, 10, 9)
 TOPICS = Topics("activity", "urgent", "normal", "blast", "parked", "outcomes", "dead")
-PROVIDERS: dict[Platform, str] = {"ios": "apns", "android": "fcm"}
 PRACTICE = Rule(kind="practice")
 KEPT = NOW + 3600
 
@@ -40,7 +42,9 @@ class Lot:
         self.at: dict[float, Callable[[], None]] = {}
         self.leaving_at = float("inf")
         self.patience = Patience(self.sleep)
-        self.runtime: Any = SimpleNamespace(topics=TOPICS, producer=self, clock=self, patience=self.patience)
+        self.runtime: Any = SimpleNamespace(
+            topics=TOPICS, producer=self, clock=self, patience=self.patience, settings=Settings(email_last_minutes=10)
+        )
 
     def now(self) -> float:
         return self.instant
@@ -67,7 +71,7 @@ class Lot:
             for n, value in enumerate(values)
         ]
         pauses = Pauses(self, self.patience, self.now)
-        await handle_parked(self.runtime, pauses, PROVIDERS, self._leaving, events, turnstile)
+        await handle_parked(self.runtime, pauses, self._leaving, events, turnstile)
 
     def _leaving(self) -> bool:
         return self.instant >= self.leaving_at
@@ -87,6 +91,20 @@ def send(user_id: int, kind: KindName = "practice", expires_at: float = KEPT, *p
 
 def stream(*sends: Send) -> SendBatch:
     return SendBatch(Path.stream, NOW - 30, sends)
+
+
+def leaves(
+    parked: Send,
+    rules: Sequence[Rule] = (),
+    path: Path = Path.stream,
+    *,
+    rooms: dict[str, int] | None = None,
+    last: float = 0.0,
+    routes: Routes = ROUTES,
+) -> bool:
+    """Whether a send may leave the place where it waits."""
+    free, _ = Lookout(routes, rules, rooms or {}, NOW, last).sort_out(SendBatch(path, NOW, (parked,)))
+    return bool(free.sends)
 
 
 async def test_what_is_resumed_goes_back_to_its_lane_as_it_was_planned() -> None:
@@ -150,8 +168,10 @@ async def test_a_send_that_was_parked_twice_goes_back_once() -> None:
 
 
 def test_a_platform_without_a_provider_keeps_nobody_from_waiting() -> None:
-    assert held((Rule(provider="apns"),), Path.stream, BOTH, {"ios": "apns"})
-    assert not held((Rule(provider="apns"),), Path.stream, BOTH, {})
+    rules = (Rule(provider="apns"),)
+    assert leaves(BOTH, rules, routes=Routes({"ios": ("apns",)}))
+    assert leaves(IOS, rules, routes=Routes({}))
+    assert not leaves(IOS, rules)
 
 
 async def test_a_message_that_says_nothing_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,4 +207,4 @@ IOS, BOTH = send(1), send(1, "practice", KEPT, "ios", "android")
 def test_a_send_waits_while_nothing_of_it_may_be_tried(
     rules: tuple[Rule, ...], path: Path, parked: Send, waits: bool
 ) -> None:
-    assert held(rules, path, parked, PROVIDERS) is waits
+    assert leaves(parked, rules, path) is not waits

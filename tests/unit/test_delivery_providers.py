@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth import exceptions
+from msgspec.structs import replace
 
 from shared.settings import Settings
 from shared.templates import Text
@@ -116,6 +117,20 @@ def test_an_fcm_request_replaces_its_own_notification(fcm: Fcm) -> None:
             "notification": {"tag": push.send_id},
         },
     }
+
+
+def test_an_iphone_is_reached_by_fcm_with_the_collapse_id_that_apns_would_get(fcm: Fcm) -> None:
+    push = replace(_push(), ios=True)
+    message = json.loads(fcm.request(push, "Bearer t").body)["message"]
+    assert message["apns"] == {
+        "headers": {
+            "apns-collapse-id": push.send_id,
+            "apns-expiration": str(int(push.send.expires_at)),
+            "apns-priority": "10",
+        },
+        "payload": {"aps": {"sound": "default"}},
+    }
+    assert "android" not in message
 
 
 def test_a_token_is_sent_without_a_warning(fcm: Fcm) -> None:

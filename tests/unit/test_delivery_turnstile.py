@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 
 from shared.gate.contract import GateUnavailableError, Standing
 from shared.gate.rules import Rule
 from shared.policy.kinds import Lane
-from shared.templates import Catalogue
+from shared.routes import Leg
 from shared.wire.sends import Result
-from stream.delivery.backoff import Backoff
-from stream.delivery.deliverer import Deliverer
 from stream.delivery.entry import KEPT_SECONDS, LOOK_SECONDS, PACED_SECONDS, Entry, Tally
 from stream.delivery.errors import ACCEPTED, Action, ErrorTable, Verdict
 from stream.delivery.fcm import ROWS
-from stream.delivery.pauses import Pauses
 from stream.delivery.progress import Job, Progress
 from stream.delivery.provider import CredentialsError
 from stream.delivery.route import ATTEMPTS
 from stream.delivery.turnstile.contract import Answers, Grant, State
-from tests.unit.test_delivery_deliverer import (
+from tests.unit.deliverer_world import (
     BUSY,
     EXPIRED_TOKEN,
     NOW,
@@ -48,12 +44,7 @@ class Guarded(World):
         self.told: list[tuple[str, Answers]] = []
         self.turnstile_down = 0
         self.after_report: Callable[[], None] = lambda: None
-        pauses = Pauses(self, self.patience, self.now)
-        backoff = Backoff(base=1.0, cap=8.0, draw=lambda _low, high: high)
-        providers: Any = {"ios": self.apns, "android": self.fcm}
-        self.deliverer = Deliverer(
-            self, self, pauses, self, providers, Catalogue.load(), self.patience, backoff, turnstile=self
-        )
+        self.deliverer = self.build(turnstile=self)
 
     async def ask(self, provider: str, lane: Lane, n: int, answers: Sequence[Answers] = ()) -> Grant:
         """Each provider's grants in order, the last one for ever; closed without any."""
@@ -238,5 +229,5 @@ async def test_good_answers_are_told_with_the_next_question_unless_they_are_old(
     assert await entry.report(WELL, tally) is State.closed
     world.instant += seconds
     for _ in range(2):
-        await entry.ask([Job(Progress(one), one.targets[0])])
+        await entry.ask([Job(Progress(one), one.targets[0], [Leg("apns", "a")])])
     assert world.told == told

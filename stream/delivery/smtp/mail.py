@@ -12,13 +12,13 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 
 from shared.clock import utc
+from shared.routes import BY_EMAIL
 from shared.settings import Settings
 from shared.templates import Catalogue, letter
 from shared.unsubscribe import Unsubscribe, UnsubscribeSetupError
 from shared.wire.address import is_address
 from stream.delivery.errors import Verdict
 from stream.delivery.exchange import PushRequest, PushResponse
-from stream.delivery.pauses import BY_EMAIL
 from stream.delivery.provider import Push, SetupError
 from stream.delivery.smtp.codes import Stage, verdict
 

@@ -59,7 +59,8 @@ def status(as_json: AsJson = False) -> None:
 def force_open(name: Name, reason: Reason, by: By = None) -> None:
     """Stop all sends to a provider at once, on all workers, until `surnia providers reset`.
 
-    Sends whose every device is there wait, and expire at the end of their window. Safe to repeat.
+    Its sends go by another route where a device has one, else they wait, and go by e-mail or expire at the end of their
+    window. Safe to repeat.
 
     Exit code: 0 in force, 3 Redis does not answer and nothing was changed.
     """
