@@ -23,8 +23,8 @@ IMMEDIATE, CONSIDERATE = 10, 5
 
 ROWS = (
     Row(400, "BadCollapseId", Action.fail),
-    # Also what a token of the sandbox gets in production: check apns_url before the first send.
-    Row(400, "BadDeviceToken", Action.retire),
+    # Also what a token of the sandbox gets in production, and every token of an app whose apns_url is the wrong one.
+    Row(400, "BadDeviceToken", Action.retire, suspect=True),
     Row(400, "BadExpirationDate", Action.fail),
     Row(400, "BadMessageId", Action.fail),
     Row(400, "BadPriority", Action.fail),

@@ -9,7 +9,7 @@ from shared.gate.contract import Gate
 from shared.patience import Patience
 from shared.policy.kinds import Path
 from shared.wire.sends import RetiredToken
-from stream.delivery.entry import Tally
+from stream.delivery.entry import Entry, Tally
 from stream.delivery.errors import Action, Verdict
 from stream.delivery.exchange import FINAL, Answer, Engine, PushRequest, TransportError, perhaps_sent
 from stream.delivery.progress import EXPIRED, Job
@@ -21,8 +21,11 @@ _log = structlog.get_logger(__name__)
 class Caller:
     """Calls one provider."""
 
-    def __init__(self, provider: Provider, engine: Engine, gate: Gate, clock: Clock, patience: Patience) -> None:
+    def __init__(
+        self, provider: Provider, engine: Engine, gate: Gate, clock: Clock, patience: Patience, entry: Entry
+    ) -> None:
         self._provider = provider
+        self._entry = entry
         self._engine = engine
         self._gate = gate
         self._clock = clock
@@ -45,16 +48,16 @@ class Caller:
         jobs, requests = self._requests(jobs, credentials)
         answers = await self._engine.send(requests)
         rest: list[tuple[Job, Verdict]] = []
+        gone: list[tuple[Job, Verdict]] = []
         accepted = []
         for job, answer in zip(jobs, answers, strict=True):
             verdict = self._verdict(answer)
-            tally.hear(verdict)
+            tally.hear(verdict, unwell=isinstance(answer, TransportError) and answer.reason != "request")
             if verdict.action is Action.accepted:
                 job.progress.accept(name, answer.seconds)
                 accepted.append(job.progress.key)
             elif verdict.action is Action.retire:
-                at = self._clock.now() if verdict.at is None else verdict.at
-                retired.append(job.retire(verdict.reason, at))
+                gone.append((job, verdict))
             else:
                 if perhaps_sent(answer):
                     job.progress.doubt()
@@ -65,7 +68,19 @@ class Caller:
             keys = list(dict.fromkeys(accepted))
             await self._patience.until_done("settling at the gate", lambda: self._gate.settle(path, keys))
             self._alerted.clear()
+        await self._retire(gone, len(answers), retired)
         return rest
+
+    async def _retire(self, gone: list[tuple[Job, Verdict]], answers: int, retired: list[RetiredToken]) -> None:
+        """Note the tokens to be retired; where too many are called bad, only the sends have failed."""
+        suspects = sum(verdict.suspect for _, verdict in gone)
+        may = await self._entry.may_retire(answers, suspects)
+        now = self._clock.now()
+        for job, verdict in gone:
+            if verdict.suspect and not may:
+                job.fail(verdict.reason)
+            else:
+                retired.append(job.retire(verdict.reason, now if verdict.at is None else verdict.at))
 
     def _requests(self, jobs: list[Job], credentials: str) -> tuple[list[Job], list[PushRequest]]:
         """The requests of those that are in time and can be put into the provider's words."""

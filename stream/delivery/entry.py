@@ -36,10 +36,10 @@ class Tally:
         """Answers that ask for a rest, the longest one for `wanted` seconds."""
         self.wanted = 0.0
 
-    def hear(self, verdict: Verdict, n: int = 1) -> None:
-        """Whatever becomes of the send: a provider that says why it refuses one is well."""
+    def hear(self, verdict: Verdict, n: int = 1, unwell: bool = False) -> None:
+        """Whatever becomes of the send: a provider that says why it refuses one is well. `unwell`: it said nothing."""
         # A 429 of a single token counts too. When half of all answers are those, it is not the tokens.
-        if verdict.action is Action.retry:
+        if unwell or verdict.action is Action.retry:
             self.bad += n
         else:
             self.good += n
@@ -69,6 +69,9 @@ class Entry:
         self._kept: dict[int, int] = {}
         """Turn -> good answers that the turnstile was not told of yet."""
         self._until = 0.0
+        # Answers that were not judged yet, and whether the last judgement was that tokens must not be retired.
+        self._unjudged = 0
+        self._wave = False
 
     async def ask(self, jobs: Sequence[Job]) -> Grant:
         """How many of these may be sent now; the wait of a grant that is none is one to be waited."""
@@ -84,6 +87,18 @@ class Entry:
             self._kept[tally.turn] = self._kept.get(tally.turn, 0) + tally.good
             return State.closed
         return (await self._ask(Lane.normal, 0, [*self._told(), tally.answers()])).state
+
+    async def may_retire(self, answers: int, bad: int) -> bool:
+        """Whether tokens may be retired that were called bad: `bad` of so many answers that came in."""
+        self._unjudged += answers
+        # As nearly always there is none, or one in thousands; what becomes of a wave is asked with every part.
+        if bad or self._wave:
+            answers, self._unjudged = self._unjudged, 0
+            may = await self._patience.until_done(
+                "asking the turnstile", lambda: self._turnstile.may_retire(self._provider, answers, bad)
+            )
+            self._wave = not may
+        return not self._wave
 
     def _told(self) -> list[Answers]:
         kept, self._kept = self._kept, {}

@@ -33,7 +33,7 @@ class Row:
     """One documented refusal.
 
     `after`: seconds to wait where the provider names none; None: back off. `wide`: it is about all that goes to the
-    provider, such as a quota of the whole project.
+    provider, such as a quota of the whole project. `suspect`: what a wrong setting of ours looks like, too.
     """
 
     status: int
@@ -41,6 +41,7 @@ class Row:
     action: Action
     after: float | None = None
     wide: bool = False
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Verdict:
 
     `reason` is a lowercase code such as `apns_503_service_unavailable`. `after`: seconds to wait before a retry,
     None: back off. `at`: unix seconds since when a retired token has been invalid, None: not told. `block`: seconds for
-    which the provider wants nothing at all, 0 where it does not say so.
+    which the provider wants nothing at all, 0 where it does not say so. `suspect`: too many of these are our mistake.
     """
 
     action: Action
@@ -57,6 +58,7 @@ class Verdict:
     after: float | None = None
     at: float | None = None
     block: float = 0.0
+    suspect: bool = False
 
 
 ACCEPTED = Verdict(Action.accepted, "accepted")
@@ -85,9 +87,8 @@ class ErrorTable:
         after = (row.after if retry_after is None else retry_after) if waits else None
         # A server that is in trouble and says for how long speaks for itself, a 429 without more for one token.
         wide = row.wide or (status >= 500 and retry_after is not None)
-        return Verdict(
-            row.action, reason, after, at if row.action is Action.retire else None, after or 0.0 if wide else 0.0
-        )
+        at = at if row.action is Action.retire else None
+        return Verdict(row.action, reason, after, at, after or 0.0 if wide else 0.0, row.suspect)
 
     @staticmethod
     def _undocumented(status: int) -> Action:

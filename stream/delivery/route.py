@@ -44,7 +44,7 @@ class Route:
         entry: Entry,
     ) -> None:
         self._name = provider.name
-        self._caller = Caller(provider, engine, gate, clock, patience)
+        self._caller = Caller(provider, engine, gate, clock, patience, entry)
         self._admission = admission
         self._pauses = pauses
         self._clock = clock

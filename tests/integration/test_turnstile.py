@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -186,10 +187,13 @@ async def test_a_blast_leaves_a_fifth_to_streak_savers(two: Two) -> None:
     for _ in range(2):
         await two.one.ask("fcm", Lane.normal, 1)
         two.turn(59)
+    began = time.monotonic()
     blast = await two.one.ask("fcm", Lane.blast, ALL)
     assert blast.n == 8_000
     assert blast.wait == pytest.approx(0.8, abs=0.05)
-    assert (await two.other.ask("fcm", Lane.normal, 500)).n < 100
+    # Nothing but what has come in since.
+    normal = await two.other.ask("fcm", Lane.normal, 500)
+    assert normal.n <= (time.monotonic() - began) * 10_000 + 1
     assert (await two.other.ask("fcm", Lane.urgent, 500)).n == 500
 
 
@@ -301,3 +305,39 @@ def test_without_redis_it_says_so(surnia: Surnia) -> None:
     nowhere = {"SURNIA_REDIS_URL": "redis://127.0.0.1:1/0"}
     surnia("providers", "status", code=3, **nowhere)
     surnia("providers", "force-open", "apns", "--reason", "x", code=3, **nowhere)
+
+
+async def test_a_wave_of_bad_tokens_stops_retiring_for_all_workers_within_a_hundred(two: Two) -> None:
+    """The wrong key in the middle of a good day: of what comes in parts of ten, few have been retired by then."""
+    for _ in range(20):
+        assert await two.one.may_retire("apns", 500, 1)
+    retired = 0
+    while await two.one.may_retire("apns", 10, 10):
+        retired += 10
+    assert retired <= 100
+    assert not await two.other.may_retire("apns", 1, 1)
+    assert await two.other.may_retire("smtp", 1, 1)
+
+
+async def test_a_whole_part_of_bad_tokens_retires_none_and_a_few_retire_themselves(two: Two) -> None:
+    assert await two.one.may_retire("apns", 19, 19)
+    assert not await two.one.may_retire("apns", 1, 1)
+
+
+async def test_the_wave_is_over_when_few_are_bad_again_or_somebody_says_so(two: Two) -> None:
+    assert not await two.one.may_retire("apns", 500, 500)
+    assert not await two.one.may_retire("apns", 1000, 0)
+    assert await two.one.may_retire("apns", 10_000, 0)
+    assert not await two.one.may_retire("apns", 500, 500)
+    await two.other.reset("apns")
+    assert await two.other.may_retire("apns", 500, 1)
+
+
+async def test_a_wave_shows_in_the_status(two: Two, surnia: Surnia) -> None:
+    await two.one.ask("apns", Lane.normal, 1)
+    await told(surnia)
+    assert not await two.one.may_retire("apns", 100, 43)
+    apns = (await told(surnia, code=1))["apns:com.example.app"]
+    assert (apns["state"], apns["retiring_stopped_at"], apns["bad_token_share"]) == ("closed", START, 0.43)
+    shown = await asyncio.to_thread(surnia, "providers", "status", code=1)
+    assert "no token is retired since" in " ".join(shown.output.split())

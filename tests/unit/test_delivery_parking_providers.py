@@ -10,7 +10,7 @@ from shared.gate.rules import Rule
 from shared.policy.kinds import Lane
 from shared.wire.sends import SendBatch
 from stream.delivery.parking import LOOK_SECONDS, LOOKS
-from stream.delivery.turnstile.contract import Answers, Grant, State
+from stream.delivery.turnstile.contract import Answers, Grant, NoTurnstile, State
 from tests.unit.test_delivery_parking import KEPT, NOW, Lot, send, stream
 
 OPEN, CLOSED = Grant(0, State.open, wait=5.0), Grant(0, State.closed)
@@ -20,7 +20,7 @@ def probes(n: int) -> Grant:
     return Grant(0, State.half_open, room=n)
 
 
-class Waiting(Lot):
+class Waiting(Lot, NoTurnstile):
     """The parking lot with a turnstile."""
 
     def __init__(self, *rules: Rule, **grants: Grant) -> None:

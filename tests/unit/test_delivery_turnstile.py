@@ -43,8 +43,14 @@ class Guarded(World):
         self.asked: list[tuple[str, Lane, int]] = []
         self.told: list[tuple[str, Answers]] = []
         self.turnstile_down = 0
+        self.judged: list[tuple[str, int, int]] = []
+        self.believed = True
         self.after_report: Callable[[], None] = lambda: None
         self.deliverer = self.build(turnstile=self)
+
+    async def may_retire(self, provider: str, answers: int, bad: int) -> bool:
+        self.judged.append((provider, answers, bad))
+        return self.believed
 
     async def ask(self, provider: str, lane: Lane, n: int, answers: Sequence[Answers] = ()) -> Grant:
         """Each provider's grants in order, the last one for ever; closed without any."""

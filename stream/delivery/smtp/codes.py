@@ -104,7 +104,9 @@ def verdict(stage: Stage, code: int, text: str) -> Verdict:
     place: tuple[str, ...] = () if stage in _ABOUT_THE_MAIL else (stage,)
     numbers = (code // 100, subject, detail) if subject else ()
     reason = "_".join(map(str, ("smtp", *place, code, *numbers)))
-    return Verdict(_action(stage, code, subject, detail), reason)
+    action = _action(stage, code, subject, detail)
+    # A relay that knows none of them is more likely than that nobody has a mailbox.
+    return Verdict(action, reason, suspect=action is Action.retire)
 
 
 def _action(stage: Stage, code: int, subject: int, detail: int) -> Action:

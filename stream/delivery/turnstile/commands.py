@@ -41,7 +41,8 @@ def register(app: typer.Typer) -> None:
 def status(as_json: AsJson = False) -> None:
     """Show for each provider whether sends flow to it (closed), why not (open, half open), and how fast.
 
-    Exit code: 0 all are closed, 1 one is not, 3 Redis does not answer.
+    Exit code: 0 all are closed, 1 one is not, or calls so many tokens bad that it is no longer believed, 3 Redis does
+    not answer.
     """
     from stream.delivery.turnstile.status import look, shown
 
@@ -52,7 +53,7 @@ def status(as_json: AsJson = False) -> None:
         from rich.console import Console
 
         Console(highlight=False).print(shown(found))
-    if any(each.state != "closed" for each in found):
+    if any(each.state != "closed" or each.retiring_stopped_at is not None for each in found):
         raise typer.Exit(NOT_CLOSED)
 
 

@@ -54,9 +54,16 @@ class Turnstile(Protocol):
         takes from the pacer twice and counts twice, which errs on the side of sending less.
         """
 
+    async def may_retire(self, provider: str, answers: int, bad: int) -> bool:
+        """Whether tokens may be retired that the provider calls bad, after so many answers more, `bad` of them of that
+        kind. Not while it calls too many so: then it is the wrong key or environment. Raises `GateUnavailableError`."""
+
 
 class NoTurnstile:
     """Grants everything: for tests, and for a bench of what is behind it."""
 
     async def ask(self, provider: str, lane: Lane, n: int, answers: Sequence[Answers] = ()) -> Grant:  # noqa: ARG002
         return Grant(n, State.closed)
+
+    async def may_retire(self, provider: str, answers: int, bad: int) -> bool:  # noqa: ARG002
+        return True

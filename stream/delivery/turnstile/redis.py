@@ -38,17 +38,26 @@ class RedisTurnstile:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._keyspace = keyspace
-        self._ask, self._force = (Script.read("stream.delivery.turnstile", name) for name in ("ask", "force"))
+        self._ask, self._force, self._retire = (
+            Script.read("stream.delivery.turnstile", name) for name in ("ask", "force", "retire")
+        )
         self._names, self._rates = names(settings), rates(settings)
         # Only a clock that is turned: between workers, Redis' own is the one that all agree on.
         self._clock = clock if settings.clock_file else None
+        self._wall = clock
         self._lost = settings.push_timeout_seconds + _MARGIN
         self._draw = draw
         self._states: dict[str, State] = {}
+        registry = registry or CollectorRegistry()
         self._gauge = Gauge(
             "surnia_provider_state", "1 for the state in which a provider was found last", ["provider", "state"],
-            registry=registry or CollectorRegistry(),
+            registry=registry,
         )  # fmt: skip
+        self._kept = Gauge(
+            "surnia_retiring_stopped", "1 while a provider calls so many tokens bad that none is retired", ["provider"],
+            registry=registry,
+        )  # fmt: skip
+        self._waves: set[str] = set()
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -61,6 +70,20 @@ class RedisTurnstile:
         grant = await self._question(provider, lane, n, answers)
         self._say(provider, grant)
         return grant
+
+    async def may_retire(self, provider: str, answers: int, bad: int) -> bool:
+        may = bool(await self._run(provider, [answers, bad, repr(self._wall.now())], self._retire))
+        self._kept.labels(provider).set(not may)
+        if not may and provider not in self._waves:
+            self._waves.add(provider)
+            _log.error(
+                "a provider calls too many tokens bad: none is retired", provider=provider,
+                remedy="check its key, address and topic or project; `surnia providers status` shows when it is over",
+            )  # fmt: skip
+        elif may and provider in self._waves:
+            self._waves.remove(provider)
+            _log.info("tokens are retired again", provider=provider)
+        return may
 
     async def look(self, provider: str) -> Grant:
         """How it stands now, for whoever sends nothing: its changes are no news of this process's."""

@@ -45,6 +45,10 @@ class ProviderStatus:
     bad: int
     per_second: float
     forced: Forced | None
+    retiring_stopped_at: float | None = None
+    """Since when (unix seconds) so many tokens have been called bad that none is retired; None: they are."""
+    bad_token_share: float = 0.0
+    """Of the last 500 to 1,000 answers."""
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -77,6 +81,8 @@ async def _one(turnstile: RedisTurnstile, provider: str) -> ProviderStatus:
         bad,
         rate,
         forced,
+        float(found["wave"]) if "wave" in found else None,
+        round(float(found.get("called_bad", 0)) / max(1.0, float(found.get("judged", 0))), 4),
     )
 
 
@@ -102,6 +108,10 @@ def shown(every: Sequence[ProviderStatus]) -> Table:
         why = each.why
         if each.forced:
             why = f"forced by {each.forced.by} at {utc(each.forced.at):%Y-%m-%d %H:%M:%S} UTC: {each.forced.reason}"
+        if each.retiring_stopped_at is not None:
+            since = f"{utc(each.retiring_stopped_at):%Y-%m-%d %H:%M:%S} UTC"
+            wave = f"no token is retired since {since}: {each.bad_token_share:.0%} of them are called bad"
+            why = f"{why}; {wave}" if why else wave
         table.add_row(
             each.name,
             each.state.replace("_", " "),
