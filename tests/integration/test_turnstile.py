@@ -197,6 +197,17 @@ async def test_a_blast_leaves_a_fifth_to_streak_savers(two: Two) -> None:
     assert (await two.other.ask("fcm", Lane.urgent, 500)).n == 500
 
 
+async def test_while_streak_savers_wait_a_blast_gets_a_fifth_and_no_more(two: Two) -> None:
+    for _ in range(2):
+        await two.one.ask("fcm", Lane.normal, 1)
+        two.turn(59)
+    assert (await two.one.ask("fcm", Lane.urgent, ALL)).n < ALL
+    two.turn(1)
+    assert (await two.other.ask("fcm", Lane.blast, ALL)).n == 2_000
+    two.turn(2)
+    assert (await two.other.ask("fcm", Lane.blast, ALL)).n == 8_000
+
+
 async def test_a_clock_that_stands_still_holds_nobody_up(two: Two) -> None:
     granted = 0
 
@@ -339,5 +350,5 @@ async def test_a_wave_shows_in_the_status(two: Two, surnia: Surnia) -> None:
     assert not await two.one.may_retire("apns", 100, 43)
     apns = (await told(surnia, code=1))["apns:com.example.app"]
     assert (apns["state"], apns["retiring_stopped_at"], apns["bad_token_share"]) == ("closed", START, 0.43)
-    shown = await asyncio.to_thread(surnia, "providers", "status", code=1)
+    shown = await asyncio.to_thread(surnia, "providers", "status", code=1, COLUMNS="300")
     assert "no token is retired since" in " ".join(shown.output.split())

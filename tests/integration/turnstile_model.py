@@ -33,6 +33,7 @@ class Model:
     filled: float = 0.0
     used: float | None = None
     ramp: float = 0.0
+    hungry: float | None = None
 
     def ask(self, t: float, urgent: bool, n: int, random: float, answers: Sequence[Answers]) -> Grant:
         if self.state is State.open and t >= self.until:
@@ -92,11 +93,14 @@ class Model:
         now = max(self.rate * min(1.0, 0.01 + 0.99 * (t - self.ramp) / 60), min(self.rate, 1.0))
         size = max(now, 2.0)
         tokens = size if self.tokens is None else min(size, self.tokens + now * (t - self.filled))
-        reserve = 0.0 if urgent else 0.2 * size
+        crowded = self.hungry is not None and t - self.hungry < 2
+        reserve = 0.0 if urgent else min(size - 1, (0.8 if crowded else 0.2) * size)
         granted = max(0, min(n, math.floor(tokens - reserve + 1e-9)))
         self.tokens, self.filled = tokens - granted, t
         if granted == n:
             return granted, 0, 0.0
+        if urgent:
+            self.hungry = t
         more = min(n - granted, math.floor(size - reserve))
         return granted, 0, max(0.0, (more + reserve - self.tokens) / now)
 

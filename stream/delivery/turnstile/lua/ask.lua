@@ -13,6 +13,7 @@
 --   good, bad       half open: answers
 --   tokens, filled  the bucket, and when it was filled last
 --   used, ramp      the last grant's time; when the rate began to grow
+--   hungry          when the urgent lane last got less than it asked for
 --   forced, by, reason, at   open or closed by a command (force.lua), whatever comes back
 -- ARGV  the engine's clock or '' (then Redis TIME alone); sends a second, 0 for any number; 1 for the urgent lane;
 --       sends asked for; a random number of [0, 1); seconds after which a probe is lost;
@@ -21,7 +22,9 @@
 
 local WINDOW, LEAST, PROBES = 10, 20, 10
 local FIRST_OPEN, LONGEST_OPEN = 5, 60
-local RAMP, COLDEST, RESERVE = 60, 0.01, 0.2
+local RAMP, COLDEST = 60, 0.01
+-- Of a second's worth, what is kept for the urgent lane: always, and while it has just had to wait.
+local RESERVE, CROWDED_RESERVE, CROWDED = 0.2, 0.8, 2
 
 local h = {}
 local flat = redis.call('HGETALL', KEYS[1])
@@ -141,11 +144,13 @@ else
   -- A second's worth, and enough for one of any lane besides the reserve.
   local size = math.max(now, 2)
   local tokens = h.tokens and math.min(size, num('tokens') + now * (t - num('filled'))) or size
-  local reserve = urgent and 0 or RESERVE * size
+  local crowded = h.hungry and t - num('hungry') < CROWDED
+  local reserve = urgent and 0 or math.min(size - 1, (crowded and CROWDED_RESERVE or RESERVE) * size)
   granted = math.max(0, math.min(n, math.floor(tokens - reserve + 1e-9)))
   put('tokens', tokens - granted)
   put('filled', t)
   if granted < n then
+    if urgent then put('hungry', t) end
     local more = math.min(n - granted, math.floor(size - reserve))
     wait = math.max(0, (more + reserve - (tokens - granted)) / now)
   end
