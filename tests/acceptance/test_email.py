@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from itertools import count
@@ -15,10 +16,13 @@ from confluent_kafka import Producer as ForeignProducer
 from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
 from shared.clock import FileClock, utc
+from shared.policy.kinds import ABANDONED_LESSON
+from shared.policy.window import QuietHours, expires_at
+from shared.topics import Topics
 from tests.acceptance.conftest import Engine, wait_for
 from tests.conftest import NOON
 from tests.integration.mailserver import HOST, MailServer, serving
-from tests.integration.support import sql
+from tests.integration.support import sends_in, sql
 
 HALF_AN_HOUR = 1800.0
 
@@ -105,6 +109,22 @@ def test_who_cannot_be_pushed_to_gets_an_e_mail(engine: Engine, server: MailServ
 
     assert wait_for(another_is_mailed, "an e-mail in the place of a push", seconds=180)
     assert len(server.mails) == 2
+
+    # Whose only provider is open waits for it, and gets an e-mail when its window is about to end.
+    engine.surnia("providers", "force-open", "apns", "--reason", "a test")
+    user, due = next(users), clock.now() + 1
+    produce(engine, due - HALF_AN_HOUR, user, wants(user), DEVICE | {"token": f"{user:064x}"}, STARTED)
+    known = "SELECT count(*) FROM users JOIN devices ON user_id = id WHERE id = %s AND email IS NOT NULL"
+    wait_for(lambda: sql(engine.settings, known, user) == [(1,)], "the user in the database")
+    clock.set(due + 1)
+    parked = Topics.of(engine.settings).parked
+    wait_for(lambda: asyncio.run(sends_in(engine.settings, parked)), "the send to be parked")
+    assert not ended(engine, user)
+    window_ends = expires_at(ABANDONED_LESSON, due, "Europe/Lisbon", QuietHours.of(engine.settings))
+    clock.set(window_ends - engine.settings.email_last_minutes * 60 + 1)
+    wait_for(lambda: ended(engine, user), "its outcome")
+    assert ended(engine, user) == [("accepted", "smtp")]
+    engine.surnia("providers", "reset", "apns")
 
     # A click on the link in the last one ends it.
     link = server.messages()[-1]["List-Unsubscribe"].strip("<>")
