@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+from msgspec.structs import replace
+
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
@@ -56,6 +58,8 @@ class Effects:
 
     users: dict[int, UserActivity] = field(default_factory=dict)
     registered: dict[tuple[int, str], DeviceRegistered] = field(default_factory=dict)
+    fcm_tokens: dict[tuple[int, str], str] = field(default_factory=dict)
+    """The last FCM token of each iOS device, for registrations that leave it out; also of devices that were removed."""
     removed: dict[tuple[int, str], float] = field(default_factory=dict)
     deleted: set[int] = field(default_factory=set)
 
@@ -160,9 +164,22 @@ def _register(effects: Effects, event: DeviceRegistered) -> None:
     device = event.user_id, event.device_id
     known = effects.registered.get(device)
     if known is None or known.instant <= event.instant:
-        effects.registered[device] = event
+        effects.registered[device] = _with_fcm_token(effects, event)
     if device in effects.removed and effects.removed[device] <= event.instant:
         del effects.removed[device]
+
+
+def _with_fcm_token(effects: Effects, event: DeviceRegistered) -> DeviceRegistered:
+    """The registration with the FCM token that an earlier one of the batch brought, as if each were written down."""
+    device = event.user_id, event.device_id
+    if event.platform != "ios":
+        effects.fcm_tokens.pop(device, None)
+        return event
+    if event.fcm_token is not None:
+        effects.fcm_tokens[device] = event.fcm_token
+        return event
+    known = effects.fcm_tokens.get(device)
+    return event if known in (None, event.token) else replace(event, fcm_token=known)
 
 
 def _remove(effects: Effects, event: DeviceRemoved) -> None:
@@ -176,4 +193,5 @@ def _delete(effects: Effects, user_id: int) -> None:
     effects.users.pop(user_id, None)
     effects.registered = {key: event for key, event in effects.registered.items() if key[0] != user_id}
     effects.removed = {key: at for key, at in effects.removed.items() if key[0] != user_id}
+    effects.fcm_tokens = {key: token for key, token in effects.fcm_tokens.items() if key[0] != user_id}
     effects.deleted.add(user_id)

@@ -55,7 +55,8 @@ def render(user: dict[str, Any]) -> RenderableType:
     if not user["devices"]:
         return Group(facts, "no devices: without e-mail there is nothing to remind the user on (no_device)")
     devices = Table(box=None, padding=(0, 2), header_style="dim")
-    for title in ("device", "platform", "app", "token", "registered", "retired"):
+    both = any(device["fcm_token"] for device in user["devices"])
+    for title in ("device", "platform", "app", "token", *["FCM token"] * both, "registered", "retired"):
         devices.add_column(title)
     for device in user["devices"]:
         retired = (
@@ -67,10 +68,19 @@ def render(user: dict[str, Any]) -> RenderableType:
             device["app_version"] or "",
             # Whole tokens are for --json: they are what lets one push to a phone.
             device["token"][:12] + "…",
+            *[_fcm_token(device, zone)] * both,
             _local(device["registered_at"], zone),
             retired,
         )
     return Group(facts, "", devices)
+
+
+def _fcm_token(device: dict[str, Any], zone: str) -> str:
+    if not device["fcm_token"]:
+        return ""
+    gone = device["fcm_retired_at"]
+    notes = f"  (retired {_local(gone, zone)} {device['fcm_retired_reason'] or ''})" if gone else ""
+    return f"{device['fcm_token'][:12]}…{notes}"
 
 
 def _email(user: dict[str, Any], zone: str) -> str:
