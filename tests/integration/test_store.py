@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import date, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,6 +75,23 @@ def test_those_who_migrate_at_once_wait_for_one_another(new_database: NewDatabas
     with psycopg.connect(url) as connection:
         assert len(connection.execute("SELECT version_num FROM alembic_version").fetchall()) == 1
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_fcm_tokens_come_to_devices_that_are_there_without_rewriting_them(new_database: NewDatabase) -> None:
+    url = new_database("migrated_with_devices")
+    upgrade(url, "003")
+    file = "SELECT pg_relation_filenode('devices')"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id, time_zone) SELECT n, 'UTC' FROM generate_series(1, 5000) AS n")
+        connection.execute(
+            "INSERT INTO devices (user_id, device_id, platform, token) SELECT id, 'd', 'ios', 'token' || id FROM users"
+        )
+        before = connection.execute(file).fetchone()
+        upgrade(url)
+        assert connection.execute(file).fetchone() == before
+        assert connection.execute(
+            "SELECT count(*), count(fcm_token), count(fcm_retired_at) FROM devices"
+        ).fetchone() == (5000, 0, 0)
 
 
 def test_a_migration_that_fails_says_why_and_leaves_nothing_half_done(new_database: NewDatabase) -> None:
@@ -172,6 +190,30 @@ def test_a_few_slots_are_a_descent_each_and_not_the_whole_shard(population: Sett
         assert [("time_zone" in node["Index Cond"], "last_active" in node["Index Cond"]) for node in used] == [
             (True, True)
         ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("stream/queries", "merge_devices"), ("batch/users/queries", "move_tokens")]
+)
+def test_who_has_a_token_that_moves_is_found_by_index(population: Settings, folder: str, name: str) -> None:
+    queries = Path(__file__).parents[2] / folder
+    sql(
+        population,
+        "INSERT INTO devices (user_id, device_id, platform, token, fcm_token) "
+        "SELECT id, 'd', 'ios', 'token' || id, CASE WHEN id %% 5 > 1 THEN 'fcm' || id END FROM users WHERE id <> %s",
+        7,
+    )
+    sql(population, "ANALYZE devices")
+    asked = [text for text in (queries / f"{name}.sql").read_text().split(";") if "UPDATE devices" in text]
+    assert any("fcm_token" in text for text in asked)
+    with psycopg.connect(population.require_postgres()) as connection:
+        connection.execute((queries / "stage.sql").read_text())
+        connection.execute("INSERT INTO staged_devices (user_id, device_id, fcm_token) VALUES (7, 'd', 'fcm8')")
+        for text in asked:
+            row = connection.execute(f"EXPLAIN (FORMAT JSON) {text}").fetchone()
+            assert row is not None
+            found = [node for node in nodes(row[0][0]["Plan"]) if node.get("Relation Name") == "devices"]
+            assert found and "Seq Scan" not in {node["Node Type"] for node in found}, text
 
 
 def partitions(settings: Settings, table: str) -> list[str]:
