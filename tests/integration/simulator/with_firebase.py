@@ -7,11 +7,11 @@ from firebase_admin import messaging
 FID = "dYZ-1234567890abcdefgh"
 
 
-def ios_message(token: str = FID, collapse_id: str = "c1", **headers: str) -> messaging.Message:
+def ios_message(fid: str = FID, collapse_id: str = "c1", **headers: str) -> messaging.Message:
     """As an iOS device gets it, over APNs."""
     headers = {"apns-collapse-id": collapse_id, "apns-priority": "10", "apns-push-type": "alert", **headers}
     return messaging.Message(
-        token=token,
+        fid=fid,
         notification=messaging.Notification(title="Hi", body="Practise"),
         data={"send_id": "s1", "kind": "comeback"},
         apns=messaging.APNSConfig(
