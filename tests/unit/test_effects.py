@@ -41,7 +41,7 @@ class World:
         self.due: dict[tuple[str, int], float] = {}
         self.zones = dict(ZONES)
         self.chosen: dict[tuple[str, int], Any] = {}
-        self.devices: dict[tuple[int, str], tuple[float, str, bool]] = {}
+        self.devices: dict[tuple[int, str], tuple[float, str, str | None, bool]] = {}
 
     def handle(self, events: Sequence[ActivityEvent]) -> World:
         """One batch, in the order in which the activity agent writes."""
