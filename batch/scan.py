@@ -58,6 +58,7 @@ class _Row(msgspec.Struct, array_like=True):
     device_ids: list[str] | None
     platforms: list[str] | None
     tokens: list[str] | None
+    fcm_tokens: list[str] | None
 
 
 class _Arrays(NamedTuple):
@@ -187,7 +188,9 @@ def _send(row: _Row, slot: Slot, quiet: QuietHours, email: bool) -> Send:
         locale=row.locale,
         streak=row.streak,
         silent_days=slot.ladder_day,
-        targets=tuple(map(Target, row.device_ids or (), row.platforms or (), row.tokens or ())),  # type: ignore[arg-type]  # the table checks the platform
+        targets=tuple(
+            map(Target, row.device_ids or (), row.platforms or (), row.tokens or (), row.fcm_tokens or ())  # type: ignore[arg-type]  # the table checks the platform
+        ),
         email=row.email if email else "",
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+from msgspec.structs import replace
+
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
@@ -57,6 +59,7 @@ class Effects:
     users: dict[int, UserActivity] = field(default_factory=dict)
     registered: dict[tuple[int, str], DeviceRegistered] = field(default_factory=dict)
     removed: dict[tuple[int, str], float] = field(default_factory=dict)
+    """When devices were removed; what they had registered before is written first, and so known when they come back."""
     deleted: set[int] = field(default_factory=set)
 
     def marks(self, now: float) -> list[tuple[int, date]]:
@@ -160,16 +163,21 @@ def _register(effects: Effects, event: DeviceRegistered) -> None:
     device = event.user_id, event.device_id
     known = effects.registered.get(device)
     if known is None or known.instant <= event.instant:
-        effects.registered[device] = event
+        effects.registered[device] = _after(known, event)
     if device in effects.removed and effects.removed[device] <= event.instant:
         del effects.removed[device]
+
+
+def _after(known: DeviceRegistered | None, event: DeviceRegistered) -> DeviceRegistered:
+    """A registration with the FCM token that it leaves out and an earlier one brought."""
+    if known is None or known.fcm_token in (None, event.token) or event.fcm_token or event.platform != "ios":
+        return event
+    return replace(event, fcm_token=known.fcm_token)
 
 
 def _remove(effects: Effects, event: DeviceRemoved) -> None:
     device = event.user_id, event.device_id
     effects.removed[device] = max(effects.removed.get(device, 0.0), event.instant)
-    if device in effects.registered and effects.registered[device].instant <= event.instant:
-        del effects.registered[device]
 
 
 def _delete(effects: Effects, user_id: int) -> None:

@@ -27,6 +27,7 @@ class Ledger:
         queries = files("stream") / "queries"
         self._stage = (queries / "stage_outcomes.sql").read_text()
         self._merge = (queries / "merge_ledger.sql").read_text()
+        self._retire = (queries / "retire_token.sql").read_text()
         self._partitions = Partitions("ledger")
 
     async def write(self, batches: Sequence[OutcomeBatch]) -> None:
@@ -45,12 +46,7 @@ class Ledger:
             addresses = [token for batch in batches for token in batch.retired if not token.device_id]
             if retired:
                 async with connection.cursor() as cursor:
-                    await cursor.executemany(
-                        # Registered again after the provider's timestamp: the token lives (APNs, 410 Unregistered).
-                        "UPDATE devices SET retired_at = %s, retired_reason = %s WHERE user_id = %s AND device_id = %s "
-                        "AND token = %s AND retired_at IS NULL AND registered_at <= %s",
-                        [_retirement(token) for token in retired],
-                    )
+                    await cursor.executemany(self._retire, [_retirement(token) for token in retired])
             if addresses:
                 async with connection.cursor() as cursor:
                     await cursor.executemany(
@@ -65,9 +61,14 @@ def _row(path: Path, o: Outcome) -> tuple[object, ...]:
     return *identity, int(o.result), o.reason, o.provider, utc(o.due_at), utc(o.decided_at), o.latency
 
 
-def _retirement(token: RetiredToken) -> tuple[object, ...]:
-    at = utc(token.at)
-    return at, token.reason, token.user_id, token.device_id, token.token, at
+def _retirement(retired: RetiredToken) -> dict[str, object]:
+    return {
+        "at": utc(retired.at),
+        "reason": retired.reason,
+        "user_id": retired.user_id,
+        "device_id": retired.device_id,
+        "token": retired.token,
+    }
 
 
 async def handle_outcomes(runtime: Runtime, ledger: Ledger, events: Sequence[EventT[bytes]]) -> None:

@@ -73,7 +73,15 @@ async def _stage_devices(connection: AsyncConnection[tuple[object, ...]], effect
     async with connection.cursor() as cursor, cursor.copy("COPY staged_devices FROM STDIN") as copy:
         for event in effects.registered.values():
             await copy.write_row(
-                (event.user_id, event.device_id, event.platform, event.token, event.app_version, utc(event.instant))
+                (
+                    event.user_id,
+                    event.device_id,
+                    event.platform,
+                    event.token,
+                    event.app_version,
+                    utc(event.instant),
+                    event.fcm_token,
+                )
             )
 
 

@@ -16,12 +16,10 @@ from shared.outbox import GRANTED
 from shared.policy.kinds import COMEBACK, Path
 from shared.policy.localtime import local_date, local_time
 from shared.policy.window import comeback_due
+from shared.routes import BY_EMAIL, Routes
 from shared.settings import Settings
 from shared.wire.address import masked
-from shared.wire.sends import Result
-
-_PROVIDERS = {"ios": "apns", "android": "fcm"}
-_BY_EMAIL = "smtp"
+from shared.wire.sends import Result, Target
 
 
 async def inspect(settings: Settings, user: int, days: int) -> Inspection:
@@ -38,7 +36,7 @@ async def inspect(settings: Settings, user: int, days: int) -> Inspection:
         planned, skipped = await sources.planned(connection, user, dates)
     gate = await sources.gate(settings, user, dates)
     candidates = merged(ended, planned, gate.days)
-    concerned = _concerning(standing, facts)
+    concerned = _concerning(standing, facts, Routes.of(settings))
     for one in candidates:
         if one.result == UNDER_WAY:
             one.reason += _held(concerned, Path[one.path], one.kind, one.campaign)
@@ -94,7 +92,8 @@ async def _facts(connection: pauses.Connection, user: int, now: float) -> dict[s
         return None
     for device in facts["devices"]:
         # A whole token lets one push to a phone; its beginning is enough to compare it by.
-        device["token"] = device["token"][:6]
+        for name in ("token", "fcm_token"):
+            device[name] = device[name] and device[name][:6]
     facts["email"] = facts["email"] and masked(facts["email"])
     return facts
 
@@ -119,12 +118,16 @@ def _coming(
     ]
 
 
-def _concerning(standing: Sequence[Pause], facts: dict[str, Any] | None) -> list[Pause]:
-    """Without the pauses of providers that serve neither the user's devices nor address."""
-    devices = facts["devices"] if facts else []
-    serving = {None} | {_PROVIDERS.get(device["platform"]) for device in devices if not device["retired_at"]}
+def _concerning(standing: Sequence[Pause], facts: dict[str, Any] | None, routes: Routes) -> list[Pause]:
+    """Without the pauses of providers that are neither the first way to a device of the user's nor to the address."""
+    serving: set[str | None] = {None}
+    for device in facts["devices"] if facts else []:
+        if not device["retired_at"]:
+            fcm_token = "" if device["fcm_retired_at"] else device["fcm_token"] or ""
+            legs = routes.legs(Target(device["device_id"], device["platform"], device["token"], fcm_token))
+            serving |= {leg.provider for leg in legs[:1]}
     if facts and facts["email"] and not (facts["email_opted_out"] or facts["email_retired_at"]):
-        serving.add(_BY_EMAIL)
+        serving.add(BY_EMAIL)
     return [pause for pause in standing if pause.rule.provider in serving]
 
 

@@ -59,12 +59,20 @@ def _facts(facts: dict[str, Any], zone: str) -> Iterator[str]:
     for device in facts["devices"]:
         retired = device["retired_at"]
         yield (
-            f"device {device['device_id']}: {device['platform']}, token {device['token']}…, "
-            f"registered {_short(device['registered_at'], zone)}"
+            f"device {device['device_id']}: {device['platform']}, token {device['token']}…"
+            f"{_fcm_token(device, zone)}, registered {_short(device['registered_at'], zone)}"
             + (f", retired {_short(retired, zone)}: {device['retired_reason']}" if retired else "")
         )
     if not facts["devices"]:
         yield "no devices"
+
+
+def _fcm_token(device: dict[str, Any], zone: str) -> str:
+    if not device["fcm_token"]:
+        return ""
+    gone = device["fcm_retired_at"]
+    ended = f" (retired {_short(gone, zone)}: {device['fcm_retired_reason']})" if gone else ""
+    return f", FCM token {device['fcm_token']}…{ended}"
 
 
 def _candidate(one: Candidate, day: date) -> str:

@@ -1,7 +1,9 @@
 -- One keyset page of the silent users of a shard that stand on a planned slot, in slot order, then by id.
 -- The slots that are left come as parallel arrays; each is one descent of ix_users_silent. Devices: the live
--- ones of the page's users only, by primary key. The e-mail address: empty where none may be written to.
-SELECT page.id, page.locale, page.streak, page.opted_out, page.n, page.email, d.ids, d.platforms, d.tokens
+-- ones of the page's users only, by primary key. FCM tokens beside APNs' and the e-mail address:
+-- empty where there is none in use.
+SELECT page.id, page.locale, page.streak, page.opted_out, page.n, page.email, d.ids, d.platforms, d.tokens,
+       d.fcm_tokens
 FROM (
   SELECT u.id, u.locale, u.streak, u.opted_out, slot.n,
          CASE WHEN NOT u.email_opted_out AND u.email_retired_at IS NULL THEN coalesce(u.email, '') ELSE '' END AS email
@@ -13,7 +15,9 @@ FROM (
 ) page
 LEFT JOIN LATERAL (
   SELECT array_agg(device_id ORDER BY device_id) AS ids, array_agg(platform ORDER BY device_id) AS platforms,
-         array_agg(token ORDER BY device_id) AS tokens
+         array_agg(token ORDER BY device_id) AS tokens,
+         array_agg(CASE WHEN fcm_retired_at IS NULL THEN coalesce(fcm_token, '') ELSE '' END ORDER BY device_id)
+           AS fcm_tokens
   FROM devices WHERE user_id = page.id AND retired_at IS NULL
 ) d ON true
 ORDER BY page.n, page.id

@@ -57,11 +57,12 @@ def import_users(
 
     Users have the columns id, time_zone (both required), locale, country,
     last_event_at, last_active_date, last_practice_at, last_practice_date,
-    streak, opted_out, created_at, email, email_opted_out. Devices have user_id, device_id, platform,
-    token (required), app_version, registered_at. Instants carry an offset
-    (2026-11-03T18:00:00Z). A missing column or an empty cell leaves what is
-    stored; local dates are worked out from the instants where they are not
-    given.
+    streak, opted_out, created_at, email, email_opted_out. Devices have
+    user_id, device_id, platform, token (required), app_version,
+    registered_at, fcm_token (of iOS devices, beside the APNs token). Instants
+    carry an offset (2026-11-03T18:00:00Z). A missing column or an empty cell
+    leaves what is stored; local dates are worked out from the instants where
+    they are not given.
 
     A row a line. Bad rows go to the rejects file with their line and the
     reason; the good ones load. An import that was broken off is simply run
@@ -134,7 +135,7 @@ def generate(
         ),
     ] = None,
     devices_out: Annotated[
-        Path | None, typer.Option(help="Write token,time_zone of every device, for the provider simulator.")
+        Path | None, typer.Option(help="Write token,time_zone,device of every token, for the provider simulator.")
     ] = None,
     csv_folder: Annotated[
         Path | None, typer.Option("--csv", help="Write users.csv and devices.csv there instead of the database.")

@@ -15,7 +15,7 @@ from batch.users import habits
 from batch.users.days import ZoneDays, utc_second
 from batch.users.places import Place, places
 from batch.users.rows import DeviceRow
-from batch.users.tokens import apns_token, fcm_token
+from batch.users.tokens import apns_token, fcm_token, fcm_token_beside
 from shared.identity import slot
 from shared.policy.kinds import KINDS
 from shared.settings import Settings
@@ -26,6 +26,8 @@ TWO_DEVICES_SHARE = 0.18
 OPTED_OUT_SHARE = 0.03
 EMAIL_SHARE = 0.85
 EMAIL_OPTED_OUT_SHARE = 0.12
+IOS_FCM_SHARE = 0.6
+"""Of iOS devices: those whose app has the Firebase SDK, and so an FCM token beside the APNs token."""
 CHUNK = 10_000
 _DAY = 86_400
 
@@ -181,16 +183,19 @@ def _devices(rng: Random, identity: int, ios_share: float, created: int, event: 
     devices = 2 if draw < NO_DEVICE_SHARE + TWO_DEVICES_SHARE else 1
     version = habits.APP_VERSION.draw(rng)
     made = []
-    for _ in range(devices):
+    for n in range(devices):
         ios = rng.random() < ios_share
+        device_id = rng.randbytes(8).hex()
+        token = apns_token(rng) if ios else fcm_token(rng)
         made.append(
             DeviceRow(
                 identity,
-                rng.randbytes(8).hex(),
+                device_id,
                 "ios" if ios else "android",
-                apns_token(rng) if ios else fcm_token(rng),
+                token,
                 version,
                 utc_second(created + int(rng.random() * (event - created))),
+                fcm_token_beside(token) if ios and _part(identity, 2 + n) < IOS_FCM_SHARE else None,
             )
         )
     return tuple(made)

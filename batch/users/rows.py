@@ -20,6 +20,7 @@ class DeviceRow(NamedTuple):
     token: str
     app_version: str | None
     registered_at: datetime | None
+    fcm_token: str | None
 
 
 class UserRow(NamedTuple):
@@ -90,7 +91,7 @@ def device_line(device: DeviceRow) -> str:
     """The device as a line of COPY's text format."""
     return (
         f"{device.user_id}\t{device.device_id}\t{device.platform}\t{device.token}\t{device.app_version or _NULL}"
-        f"\t{device.registered_at or _NULL}"
+        f"\t{device.registered_at or _NULL}\t{device.fcm_token or _NULL}"
     )
 
 

@@ -58,9 +58,6 @@ def render(user: dict[str, Any]) -> RenderableType:
     for title in ("device", "platform", "app", "token", "registered", "retired"):
         devices.add_column(title)
     for device in user["devices"]:
-        retired = (
-            f"{_local(device['retired_at'], zone)} {device['retired_reason'] or ''}" if device["retired_at"] else ""
-        )
         devices.add_row(
             device["device_id"],
             device["platform"],
@@ -68,9 +65,16 @@ def render(user: dict[str, Any]) -> RenderableType:
             # Whole tokens are for --json: they are what lets one push to a phone.
             device["token"][:12] + "…",
             _local(device["registered_at"], zone),
-            retired,
+            _retired(device["retired_at"], device["retired_reason"], zone),
         )
+        if device["fcm_token"]:
+            retired = _retired(device["fcm_retired_at"], device["fcm_retired_reason"], zone)
+            devices.add_row("", "  by FCM", "", device["fcm_token"][:12] + "…", "", retired)
     return Group(facts, "", devices)
+
+
+def _retired(at: datetime | None, reason: str | None, zone: str) -> str:
+    return f"{_local(at, zone)} {reason or ''}" if at else ""
 
 
 def _email(user: dict[str, Any], zone: str) -> str:

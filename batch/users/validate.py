@@ -27,6 +27,7 @@ _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*").fullmatch
 _COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9_:.\-]+").fullmatch
 _APNS_TOKEN = re.compile(r"[0-9A-Fa-f]{64,200}").fullmatch  # becomes part of a URL's path
+_FCM_RULE = "an FCM token is 8 to 4096 letters, digits and _ : . -"
 _VERSION = re.compile(r"[A-Za-z0-9_:.+() \-]{1,32}").fullmatch
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _FIRST_INSTANT = datetime.fromtimestamp(EARLIEST, UTC)
@@ -147,6 +148,7 @@ class DeviceParser:
         self._token = header.index("token")
         self._app_version = _Column(header, "app_version", _version)
         self._registered = _Column(header, "registered_at", _instant_reader(now))
+        self._fcm_token = _Column(header, "fcm_token", _fcm_token)
 
     def __call__(self, fields: Sequence[str]) -> DeviceRow:
         if len(fields) != self._width:
@@ -159,8 +161,13 @@ class DeviceParser:
                 raise BadRowError("token: an APNs token is 64 to 200 hexadecimal digits")
         elif platform != "android":
             raise BadRowError("platform: ios or android")
-        elif not 8 <= len(token) <= 4096 or not _NAME(token):
-            raise BadRowError("token: an FCM token is 8 to 4096 letters, digits and _ : . -")
+        elif not _is_fcm_token(token):
+            raise BadRowError(f"token: {_FCM_RULE}")
+        fcm_token = self._fcm_token.of(fields)
+        if fcm_token and platform != "ios":
+            raise BadRowError("fcm_token: of ios only; an Android device's FCM token is its token")
+        if fcm_token == token:
+            raise BadRowError("fcm_token: the same as the APNs token")
         return DeviceRow(
             _user_id(fields[self._user_id], "user_id"),
             device_id,
@@ -168,6 +175,7 @@ class DeviceParser:
             token,
             self._app_version.of(fields),
             self._registered.of(fields),
+            fcm_token,
         )
 
 
@@ -223,6 +231,16 @@ def _locale(text: str) -> str:
 def _country(text: str) -> str:
     if not _COUNTRY(text):
         raise BadRowError("two capital letters (ISO 3166-1)")
+    return text
+
+
+def _is_fcm_token(text: str) -> bool:
+    return 8 <= len(text) <= 4096 and _NAME(text) is not None
+
+
+def _fcm_token(text: str) -> str:
+    if not _is_fcm_token(text):
+        raise BadRowError(_FCM_RULE)
     return text
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
+from batch.users.files import WITNESS_HEADER, witness_lines
 from batch.users.population import GeneratedUser
 from shared.clock import utc
 from shared.policy.localtime import instant_of, local_date
@@ -64,16 +65,17 @@ class Day:
         with ExitStack() as stack:
             files = [stack.enter_context(self._file(n).open("wb")) for n in range(self.steps)]
             devices = stack.enter_context(devices_file.open("w"))
-            devices.write("token,time_zone\n")
+            devices.write(WITNESS_HEADER)
             for users in population:
                 for user in users:
                     rng = Random(f"{self._seed}:{user.id}")  # noqa: S311  # a simulation, no secret
-                    tokens = [device.token for device in user.devices]
+                    seen = [line for device in user.devices for line in witness_lines(device, user.time_zone)]
                     for event in sorted(self._user(user, rng), key=lambda event: event.instant):
                         if not self._start <= event.instant < self._end:
                             continue
                         if isinstance(event, DeviceRegistered):
-                            tokens.append(event.token)
+                            # Of the same device (`_changes`), which keeps its FCM token.
+                            seen += witness_lines(user.devices[0]._replace(token=event.token), user.time_zone)
                         file = files[int((event.instant - self._start) / self._step)]
                         line = str(event.user_id).encode() + b"\t" + encode_event(event) + b"\n"
                         file.write(line * (2 if rng.random() < SENT_TWICE_SHARE else 1))
@@ -81,7 +83,7 @@ class Day:
                             file.write(b"7\t" + rng.choice(_BAD) + b"\n")
                         if isinstance(event, UserDeleted):
                             break
-                    devices.writelines(f"{token},{user.time_zone}\n" for token in tokens)
+                    devices.writelines(seen)
             # However few the users, each mistake is made once.
             for n, bad in enumerate(_BAD):
                 files[n % self.steps].write(b"7\t" + bad + b"\n")

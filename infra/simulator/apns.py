@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 
 from infra.simulator.apns_auth import ProviderTokens
-from infra.simulator.push import Push, instant
+from infra.simulator.push import Push, earlier, instant
 from infra.simulator.reasons import Refused
 
 PAYLOAD_LIMIT: Final = 4096
@@ -47,6 +47,10 @@ class Alert(msgspec.Struct):
 
 class Aps(msgspec.Struct):
     alert: str | Alert | None = None
+
+    def shown(self) -> tuple[str, str]:
+        """Title and text."""
+        return (self.alert.title, self.alert.body) if isinstance(self.alert, Alert) else ("", self.alert or "")
 
 
 class Payload(msgspec.Struct):
@@ -93,10 +97,8 @@ class Apns:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Apple names no reason for a payload that is not a JSON object with `aps`.
             raise Refused("PayloadEmpty") from None
-        alert = payload.aps.alert
-        title, text = (alert.title, alert.body) if isinstance(alert, Alert) else ("", alert or "")
-        own = instant(payload.expires_at)
-        expires_at = own if expiration is None or (own is not None and own < expiration) else expiration
+        title, text = payload.aps.shown()
+        expires_at = earlier(instant(payload.expires_at), expiration)
         return Push("apns", token, payload.send_id, payload.kind, title, text, collapse_id, expires_at)
 
     def _check_headers(self, headers: Headers) -> tuple[str, str, float | None]:
@@ -110,13 +112,18 @@ class Apns:
         # Apple requires it on watchOS 6 and later and may refuse without; the simulator always does.
         if push_type not in PUSH_TYPES:
             raise Refused("InvalidPushType")
-        if headers.get("apns-priority", "10") not in PRIORITIES:
-            raise Refused("BadPriority")
-        expiration = headers.get("apns-expiration")
-        if expiration is not None and not _SECONDS.fullmatch(expiration):
-            raise Refused("BadExpirationDate")
-        collapse_id = headers.get("apns-collapse-id") or ""
-        if len(collapse_id.encode()) > COLLAPSE_ID_LIMIT:
-            raise Refused("BadCollapseId")
-        # 0 asks APNs to try once and not to store: no instant to be late for.
-        return push_type or "", collapse_id, float(expiration) if expiration and int(expiration) else None
+        return push_type or "", *check_choices(headers)
+
+
+def check_choices(headers: Headers) -> tuple[str, float | None]:
+    """Collapse id and expiration (unix seconds) of headers that FCM hands on as well; raises Refused."""
+    if headers.get("apns-priority", "10") not in PRIORITIES:
+        raise Refused("BadPriority")
+    expiration = headers.get("apns-expiration")
+    if expiration is not None and not _SECONDS.fullmatch(expiration):
+        raise Refused("BadExpirationDate")
+    collapse_id = headers.get("apns-collapse-id") or ""
+    if len(collapse_id.encode()) > COLLAPSE_ID_LIMIT:
+        raise Refused("BadCollapseId")
+    # 0 asks APNs to try once and not to store: no instant to be late for.
+    return collapse_id, float(expiration) if expiration and int(expiration) else None

@@ -23,7 +23,9 @@ def simulator(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one")] = 0,
     host: Annotated[str, typer.Option(help="IPv4 address to listen on")] = "127.0.0.1",
     state_dir: Annotated[Path | None, typer.Option(help="Where certificates and keys are kept")] = None,
-    devices: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="CSV `token,time_zone`")] = None,
+    devices: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="CSV `token,time_zone[,device]`")
+    ] = None,
     faults: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="JSON rules: docs/simulator.md")
     ] = None,

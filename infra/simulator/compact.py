@@ -1,11 +1,13 @@
-"""A map of 64-bit hashes to small numbers at about 20 bytes an entry, for tens of millions of devices and sends."""
+"""A map of 64-bit hashes to numbers at about 20 bytes an entry, for tens of millions of devices and sends."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable
-from typing import Final
+from typing import Final, Literal
 
+Code = Literal["H", "Q"]
+"""`array`'s name of the values' type."""
 _MASK: Final = (1 << 64) - 1
 _TABLES: Final = 256  # each grows on its own, so that no request waits for all of them to be copied
 _LARGEST: Final = 65_535
@@ -21,12 +23,12 @@ class _Table:
 
     __slots__ = ("keys", "mask", "room", "used", "values")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, code: Code) -> None:
         self.mask = size - 1
         self.room = size * 2 // 3  # fuller, and probes get long
         self.used = 0
         self.keys = array("Q", bytes(8 * size))
-        self.values = array("H", bytes(2 * size))
+        self.values: array[int] = array(code, bytes(array(code).itemsize * size))
 
     def place(self, key: int) -> int:
         keys, mask = self.keys, self.mask
@@ -36,7 +38,7 @@ class _Table:
         return at
 
     def grown(self) -> _Table:
-        larger = _Table(2 * (self.mask + 1))
+        larger = _Table(2 * (self.mask + 1), "Q" if self.values.typecode == "Q" else "H")
         for at, key in enumerate(self.keys):
             if key:
                 place = larger.place(key)
@@ -47,10 +49,13 @@ class _Table:
 
 
 class CompactMap:
-    """Values are 0 to 65,535. At 100 million entries a collision is expected once in 3,000 runs (n²/2⁶⁵)."""
+    """Values are 0 to 65,535, with code "Q" any of 64 bits (30 bytes an entry).
 
-    def __init__(self) -> None:
-        self._tables = [_Table(16) for _ in range(_TABLES)]
+    At 100 million entries a collision is expected once in 3,000 runs (n²/2⁶⁵).
+    """
+
+    def __init__(self, code: Code = "H") -> None:
+        self._tables = [_Table(16, code) for _ in range(_TABLES)]
 
     def __len__(self) -> int:
         return sum(table.used for table in self._tables)

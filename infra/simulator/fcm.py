@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import field
 
+from infra.simulator.fcm_apns import ApnsConfig, OverApns, check_apns
 from infra.simulator.oauth import AccessTokens
 from infra.simulator.push import Push, instant
 from infra.simulator.reasons import Refused
@@ -52,7 +53,7 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
     notification: Notification | None = None
     android: Android | None = None
     webpush: dict[str, Any] | None = None
-    apns: dict[str, Any] | None = None
+    apns: ApnsConfig | None = None
     fcm_options: dict[str, Any] | None = None
     fcm_options_too: dict[str, Any] | None = field(default=None, name="fcmOptions")
 
@@ -110,8 +111,30 @@ def _read(message: Message) -> Push:
     if size + (len(title.encode()) + len(text.encode()) if shown else 0) > PAYLOAD_LIMIT:
         raise _invalid("data", f"Message is too big: {PAYLOAD_LIMIT} bytes are allowed.")
     collapse_id = _check_android(android) if android else ""
-    expires_at = instant(data.get("expires_at"))
-    return Push("fcm", token, data.get("send_id", ""), data.get("kind", ""), title, text, collapse_id, expires_at)
+    push = Push(
+        "fcm",
+        token,
+        data.get("send_id", ""),
+        data.get("kind", ""),
+        title,
+        text,
+        collapse_id,
+        instant(data.get("expires_at")),
+    )
+    if message.apns is None:
+        return push
+    apns = check_apns(message.apns, message.data, message.notification is not None)
+    # Whether the token is an Android device's nobody tells us; a message for both is judged as that one would take it.
+    return push if android else _over_apns(push, apns)
+
+
+def _over_apns(push: Push, apns: OverApns) -> Push:
+    """The push as an iOS device gets it."""
+    title, text = apns.alert or (push.title, push.body)
+    own = {name: value for name in ("send_id", "kind") if isinstance(value := apns.custom.get(name), str)}
+    return msgspec.structs.replace(
+        push, title=title, body=text, collapse_id=apns.collapse_id, expires_at=apns.expires_at, **own
+    )
 
 
 def _check_android(android: Android) -> str:

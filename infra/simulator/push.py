@@ -29,3 +29,8 @@ def instant(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return seconds if isfinite(seconds) else None
+
+
+def earlier(one: float | None, other: float | None) -> float | None:
+    """The earlier of two instants, of which either may be missing."""
+    return min((each for each in (one, other) if each is not None), default=None)

@@ -1,6 +1,7 @@
 """The independent witness: what devices were shown, judged without any of the engine's own code.
 
-It counts accepted pushes. A device shows each of them; one with the collapse id of an earlier one replaces that.
+It counts accepted pushes. A device shows each of them; one with the collapse id of an earlier one replaces that,
+whichever of the device's tokens, and so of its providers, either came by.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Witness:
         self._by_provider: Counter[str] = Counter(apns=0, fcm=0)
         self._by_kind: Counter[str] = Counter()
         self._by_hour: Counter[int] = Counter()
-        self._by_send = CompactMap()  # (token, send id) -> accepted calls
-        self._by_collapse_id = CompactMap()  # (token, collapse id) -> accepted calls
-        self._tokens = CompactMap()
+        self._by_send = CompactMap()  # (screen, send id) -> accepted calls
+        self._by_collapse_id = CompactMap()  # (screen, collapse id) -> accepted calls
+        self._screens = CompactMap()
         self._sends = CompactMap()
         self._exemplified: Counter[str] = Counter()
         self._examples: list[dict[str, Any]] = []
@@ -55,22 +56,23 @@ class Witness:
         kind = push.kind or "none"
         self._by_kind[kind if kind in self._by_kind or len(self._by_kind) < KINDS_COUNTED else "other"] += 1
         self._by_hour[int(now // 3600)] += 1
-        self._tokens.bump(key_of(push.token))
-        self._count_repeats(push, now)
+        screen = self._devices.screen(push.token)
+        self._screens.bump(screen)
+        self._count_repeats(push, screen, now)
         if fault := self.outside_window(push, now):
             self._outside_window += 1
             self._outside[fault] += 1
             self._example(fault, push, now)
 
-    def _count_repeats(self, push: Push, now: float) -> None:
+    def _count_repeats(self, push: Push, screen: int, now: float) -> None:
         again = replaced = 0
         if push.send_id:
             self._sends.bump(key_of(push.send_id))
-            again = self._by_send.bump(key_of(push.token, push.send_id))
+            again = self._by_send.bump(key_of(screen, push.send_id))
         else:
             self._without_send_id += 1
         if push.collapse_id:
-            replaced = self._by_collapse_id.bump(key_of(push.token, push.collapse_id))
+            replaced = self._by_collapse_id.bump(key_of(screen, push.collapse_id))
         if again or replaced:
             self._shown_twice += 1
             self._repeated_calls += bool(replaced)
@@ -110,7 +112,7 @@ class Witness:
             "outside_window_by": dict(self._outside),
             "without_send_id": self._without_send_id,
             "by_hour": {_hour(hour): count for hour, count in sorted(self._by_hour.items())},
-            "distinct_devices": len(self._tokens),
+            "distinct_devices": len(self._screens),
             "distinct_sends": len(self._sends),
             "devices_known": len(self._devices),
             "examples": self._examples,

@@ -77,9 +77,14 @@ devices = Table(
     Column("registered_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
     Column("retired_at", DateTime(timezone=True)),
     Column("retired_reason", Text),
+    Column("fcm_token", Text, comment="of the same app on an iOS device, for when APNs is in trouble"),
+    Column("fcm_retired_at", DateTime(timezone=True), comment="since when fcm_token is not used; the device stays"),
+    Column("fcm_retired_reason", Text),
     CheckConstraint("platform IN ('ios', 'android')", name="platform_known"),
     # A token that another user registers moves: found by this.
     Index("ix_devices_token", "token", postgresql_using="hash"),
+    # So too this one; a hash index holds no NULLs, so devices without such a token cost nothing.
+    Index("ix_devices_fcm_token", "fcm_token", postgresql_using="hash"),
 )
 
 ledger = Table(

@@ -74,12 +74,30 @@ class LessonCompleted(_Event, frozen=True, tag="lesson_completed"):
 
 
 class DeviceRegistered(_Event, frozen=True, tag="device_registered"):
-    """The app got a push token on a device, or a new one."""
+    """The app got a push token on a device, or a new one; what is left out stays as it was."""
 
     device_id: DeviceId
     platform: Literal["ios", "android"]
-    token: Token
+    token: Annotated[Token, msgspec.Meta(description="ios: the APNs device token; android: the FCM registration token")]
     app_version: AppVersion | None = None
+    fcm_token: (
+        Annotated[
+            Token,
+            msgspec.Meta(
+                description="Only with platform ios: the FCM registration token that the Firebase SDK has on the same "
+                "device, for when APNs is in trouble"
+            ),
+        ]
+        | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        if self.fcm_token is not None:
+            if self.platform != "ios":
+                raise ValueError("fcm_token goes with platform ios only: an Android device's FCM token is its token")
+            # A provider's refusal names a token: it must say which of the two.
+            if self.fcm_token == self.token:
+                raise ValueError("fcm_token is the APNs token: it must be the one that the Firebase SDK gives out")
 
 
 class DeviceRemoved(_Event, frozen=True, tag="device_removed"):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from shared.wire.events import MAX_EVENT_BYTES, ActivityEvent
+from shared.wire.events import MAX_EVENT_BYTES, ActivityEvent, DeviceRegistered
 
 _SUMMARY = (
     "One JSON object a message; key: the user id in decimal. At least once, in any order between users. "
@@ -27,6 +27,7 @@ def documents() -> dict[str, str]:
 def json_schema() -> dict[str, Any]:
     """What an activity event must look like."""
     (schema,), definitions = msgspec.json.schema_components([ActivityEvent], ref_template="#/$defs/{name}")
+    _rules(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Surnia activity event",
@@ -40,6 +41,7 @@ def asyncapi() -> dict[str, Any]:
     """Where to send it: the topic, its key and its messages."""
     types = get_args(ActivityEvent)
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    _rules(schemas)
     names = [kind.__name__ for kind in types]
     return {
         "asyncapi": "3.0.0",
@@ -70,4 +72,12 @@ def asyncapi() -> dict[str, Any]:
             },
             "schemas": schemas,
         },
+    }
+
+
+def _rules(definitions: dict[str, Any]) -> None:
+    """What types cannot say: `DeviceRegistered.__post_init__`."""
+    definitions[DeviceRegistered.__name__] |= {
+        "if": {"required": ["fcm_token"], "properties": {"fcm_token": {"type": "string"}}},
+        "then": {"properties": {"platform": {"const": "ios"}}},
     }

@@ -128,7 +128,7 @@ def candidate(
 
     `email`: whether there is a server to send e-mails with.
     """
-    user_id, time_zone, locale, streak, opted_out, practice_date, active_date, ids, platforms, tokens, address = row
+    user_id, time_zone, locale, streak, opted_out, practice_date, active_date, *devices, address = row
     day: date = local_date(due, time_zone)
     send = Send(
         user_id=user_id,
@@ -140,7 +140,7 @@ def candidate(
         locale=locale,
         streak=streak,
         silent_days=max(0, (day - active_date).days) if active_date else 0,
-        targets=tuple(map(Target, ids or (), platforms or (), tokens or ())),
+        targets=tuple(map(Target, *(column or () for column in devices))),
         email=address if email else "",
     )
     if opted_out >> kind.code & 1:

@@ -5,5 +5,5 @@ CREATE TEMP TABLE IF NOT EXISTS staged_users (
   email_opted_out boolean, PRIMARY KEY (id, pass)
 ) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS staged_devices (
-  user_id bigint, device_id text, platform text, token text, app_version text, at timestamptz
+  user_id bigint, device_id text, platform text, token text, app_version text, at timestamptz, fcm_token text
 ) ON COMMIT DELETE ROWS

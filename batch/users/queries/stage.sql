@@ -7,5 +7,5 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_users (
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_devices (
     place integer, user_id bigint, device_id text, platform text, token text, app_version text,
-    registered_at timestamptz
+    registered_at timestamptz, fcm_token text
 ) ON COMMIT DELETE ROWS
