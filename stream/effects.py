@@ -58,9 +58,8 @@ class Effects:
 
     users: dict[int, UserActivity] = field(default_factory=dict)
     registered: dict[tuple[int, str], DeviceRegistered] = field(default_factory=dict)
-    fcm_tokens: dict[tuple[int, str], str] = field(default_factory=dict)
-    """The last FCM token of each iOS device, for registrations that leave it out; also of devices that were removed."""
     removed: dict[tuple[int, str], float] = field(default_factory=dict)
+    """When devices were removed; what they had registered before is written first, and so known when they come back."""
     deleted: set[int] = field(default_factory=set)
 
     def marks(self, now: float) -> list[tuple[int, date]]:
@@ -164,34 +163,25 @@ def _register(effects: Effects, event: DeviceRegistered) -> None:
     device = event.user_id, event.device_id
     known = effects.registered.get(device)
     if known is None or known.instant <= event.instant:
-        effects.registered[device] = _with_fcm_token(effects, event)
+        effects.registered[device] = _after(known, event)
     if device in effects.removed and effects.removed[device] <= event.instant:
         del effects.removed[device]
 
 
-def _with_fcm_token(effects: Effects, event: DeviceRegistered) -> DeviceRegistered:
-    """The registration with the FCM token that an earlier one of the batch brought, as if each were written down."""
-    device = event.user_id, event.device_id
-    if event.platform != "ios":
-        effects.fcm_tokens.pop(device, None)
+def _after(known: DeviceRegistered | None, event: DeviceRegistered) -> DeviceRegistered:
+    """A registration with the FCM token that it leaves out and an earlier one brought."""
+    if known is None or known.fcm_token in (None, event.token) or event.fcm_token or event.platform != "ios":
         return event
-    if event.fcm_token is not None:
-        effects.fcm_tokens[device] = event.fcm_token
-        return event
-    known = effects.fcm_tokens.get(device)
-    return event if known in (None, event.token) else replace(event, fcm_token=known)
+    return replace(event, fcm_token=known.fcm_token)
 
 
 def _remove(effects: Effects, event: DeviceRemoved) -> None:
     device = event.user_id, event.device_id
     effects.removed[device] = max(effects.removed.get(device, 0.0), event.instant)
-    if device in effects.registered and effects.registered[device].instant <= event.instant:
-        del effects.registered[device]
 
 
 def _delete(effects: Effects, user_id: int) -> None:
     effects.users.pop(user_id, None)
     effects.registered = {key: event for key, event in effects.registered.items() if key[0] != user_id}
     effects.removed = {key: at for key, at in effects.removed.items() if key[0] != user_id}
-    effects.fcm_tokens = {key: token for key, token in effects.fcm_tokens.items() if key[0] != user_id}
     effects.deleted.add(user_id)

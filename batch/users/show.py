@@ -55,32 +55,26 @@ def render(user: dict[str, Any]) -> RenderableType:
     if not user["devices"]:
         return Group(facts, "no devices: without e-mail there is nothing to remind the user on (no_device)")
     devices = Table(box=None, padding=(0, 2), header_style="dim")
-    both = any(device["fcm_token"] for device in user["devices"])
-    for title in ("device", "platform", "app", "token", *["FCM token"] * both, "registered", "retired"):
+    for title in ("device", "platform", "app", "token", "registered", "retired"):
         devices.add_column(title)
     for device in user["devices"]:
-        retired = (
-            f"{_local(device['retired_at'], zone)} {device['retired_reason'] or ''}" if device["retired_at"] else ""
-        )
         devices.add_row(
             device["device_id"],
             device["platform"],
             device["app_version"] or "",
             # Whole tokens are for --json: they are what lets one push to a phone.
             device["token"][:12] + "…",
-            *[_fcm_token(device, zone)] * both,
             _local(device["registered_at"], zone),
-            retired,
+            _retired(device["retired_at"], device["retired_reason"], zone),
         )
+        if device["fcm_token"]:
+            retired = _retired(device["fcm_retired_at"], device["fcm_retired_reason"], zone)
+            devices.add_row("", "  by FCM", "", device["fcm_token"][:12] + "…", "", retired)
     return Group(facts, "", devices)
 
 
-def _fcm_token(device: dict[str, Any], zone: str) -> str:
-    if not device["fcm_token"]:
-        return ""
-    gone = device["fcm_retired_at"]
-    notes = f"  (retired {_local(gone, zone)} {device['fcm_retired_reason'] or ''})" if gone else ""
-    return f"{device['fcm_token'][:12]}…{notes}"
+def _retired(at: datetime | None, reason: str | None, zone: str) -> str:
+    return f"{_local(at, zone)} {reason or ''}" if at else ""
 
 
 def _email(user: dict[str, Any], zone: str) -> str:

@@ -1,7 +1,7 @@
 -- Register devices of users that exist. A registration that was known before and retired since stays retired: it
 -- comes again because a worker crashed, not because the device lives.
--- An FCM token that is left out stays as it was; a retired one comes back when it is registered after that, or another
--- one is. It is iOS devices that have one.
+-- An FCM token that is left out stays as it was. A retired one comes back when it is registered after that, or another
+-- one is. Only iOS devices have one.
 INSERT INTO devices AS d (user_id, device_id, platform, token, app_version, registered_at, fcm_token)
 SELECT s.user_id, s.device_id, s.platform, s.token, s.app_version, s.at, s.fcm_token
 FROM staged_devices s JOIN users u ON u.id = s.user_id
@@ -28,7 +28,7 @@ UPDATE devices d SET retired_at = h.registered_at, retired_reason = 'token_moved
 FROM holders h
 WHERE d.token = h.token AND d.retired_at IS NULL AND (d.user_id, d.device_id) <> (h.user_id, h.device_id);
 
--- So too an FCM token of an iOS device; who loses it stays, with the APNs token alone. Also who is retired loses it:
+-- So too an FCM token of an iOS device. Who loses it stays, with the APNs token alone. Also who is retired loses it:
 -- the device may register again without naming one.
 WITH holders AS (
   SELECT DISTINCT ON (fcm_token) fcm_token, user_id, device_id, registered_at

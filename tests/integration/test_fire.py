@@ -71,6 +71,7 @@ async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs
     insert = "INSERT INTO devices (user_id, device_id, platform, token, retired_at) VALUES (%s, %s, 'android', %s, %s)"
     sql(settings, insert, USER, "tablet", "another-token", None)
     sql(settings, insert, USER, "sold", "a-retired-token", utc(NOON - HOUR))
+    sql(settings, "UPDATE devices SET fcm_token = 'fcm-token' WHERE platform = 'ios'")
     await schedule(runtime)
     assert await Firing(runtime).fire(ALL) == 1
     (batch,) = await batches_in(settings, runtime.topics.urgent)
@@ -79,12 +80,23 @@ async def test_a_granted_send_is_on_the_urgent_lane_with_all_that_delivery_needs
         Send(
             user_id=USER, kind="practice", local_date=TODAY, due_at=DUE, expires_at=DUE + 4 * HOUR,
             time_zone="Europe/Lisbon", locale="pt-PT", streak=12, silent_days=1,
-            targets=(Target("phone", "ios", token_of(USER)), Target("tablet", "android", "another-token")),
+            targets=(
+                Target("phone", "ios", token_of(USER), "fcm-token"), Target("tablet", "android", "another-token"),
+            ),
         ),
     )  # fmt: skip
     assert await outcomes_in(settings) == []
     assert answers(settings) == {(Path.stream, "practice", GRANTED): 1}
     assert in_outbox(settings) == [], "Kafka has the page"
+
+
+async def test_an_fcm_token_that_is_retired_is_left_out(settings: Settings, runtime: Runtime) -> None:
+    add_users(settings, user())
+    sql(settings, "UPDATE devices SET fcm_token = 'fcm-token', fcm_retired_at = %s", utc(NOON - HOUR))
+    await schedule(runtime)
+    assert await Firing(runtime).fire(ALL) == 1
+    (send,) = await sends_in(settings, runtime.topics.urgent)
+    assert send.targets == (Target("phone", "ios", token_of(USER)),)
 
 
 async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(

@@ -268,6 +268,33 @@ def test_what_is_coming_and_what_is_paused(settings: Settings, surnia: Surnia) -
     assert held in text and "provider fcm, since 2026-11-21 12:00:00 UTC by ana: android only" in text
 
 
+@pytest.mark.parametrize(
+    ("routes", "retired", "held_by"),
+    [("apns,fcm,email", False, "apns"), ("fcm,apns", False, "fcm"), ("fcm,apns", True, "apns"), ("fcm", True, None)],
+    ids=["APNs first", "FCM first", "FCM first and its token retired", "no way left"],
+)
+def test_the_first_way_to_a_device_decides_which_pause_concerns_it(
+    settings: Settings, surnia: Surnia, routes: str, retired: bool, held_by: str | None
+) -> None:
+    add_users(settings, {"id": USER, **practised_at(NOON - DAY)})
+    sql(settings, "UPDATE devices SET fcm_token = 'dYZ:APA91b-one'")
+    if retired:
+        sql(settings, "UPDATE devices SET fcm_retired_at = %s, fcm_retired_reason = 'unregistered'", utc(NOON - HOUR))
+
+    async def work(runtime: Runtime) -> None:
+        for provider in ("apns", "fcm"):
+            await hold(settings, Rule(provider=provider), f"trouble with {provider}", "ana")
+
+    run(settings, work)
+    coming = inspected(settings.model_copy(update={"routes_ios": routes}))["coming"]
+    assert coming, "the ladder"
+    said = coming[0]["words"]
+    assert [name for name in ("apns", "fcm") if f"trouble with {name}" in said] == ([held_by] if held_by else [])
+    text = surnia("inspect", str(USER))
+    assert "FCM token dYZ:AP…" in text and "APA91b" not in text
+    assert ("(retired 2026-11-21 11:00: unregistered), registered" in text) is retired
+
+
 def test_opted_out_and_without_a_device(settings: Settings) -> None:
     add_users(settings, {"id": USER, "opted_out": 1, **practised_at(NOON - DAY)}, devices=False)
 

@@ -223,6 +223,37 @@ async def test_the_first_retirement_of_a_device_stays(settings: Settings, delive
     assert sql(settings, "SELECT retired_at, retired_reason FROM devices") == [(utc(NOON), "unregistered")]
 
 
+FCM = "dYZ:APA91b-one"
+
+
+@pytest.mark.parametrize(("registered", "lives"), [(-1.0, False), (0.0, False), (1.0, True)])
+async def test_an_fcm_token_of_an_ios_device_is_retired_alone(
+    settings: Settings, deliver: Deliver, registered: float, lives: bool
+) -> None:
+    add_users(settings, {"id": USER}, {"id": 2})
+    sql(settings, "UPDATE devices SET registered_at = %s", utc(NOON + registered))
+    sql(settings, "UPDATE devices SET fcm_token = %s WHERE user_id = %s", FCM, USER)
+    for reason, at in (("unregistered", NOON), ("sender_id_mismatch", NOON + 0.5)):
+        retired = tuple(RetiredToken(user, "phone", FCM, reason, at) for user in (USER, 2))
+        await deliver(stream(retired=retired))
+    query = "SELECT fcm_retired_at, fcm_retired_reason, retired_at FROM devices WHERE user_id = %s"
+    assert sql(settings, query, USER) == [(None, None, None) if lives else (utc(NOON), "unregistered", None)]
+    assert sql(settings, query, 2) == [(None, None, None)]
+
+
+async def test_a_device_that_is_retired_keeps_what_is_known_of_its_fcm_token(
+    settings: Settings, deliver: Deliver
+) -> None:
+    add_users(settings, {"id": USER})
+    sql(settings, "UPDATE devices SET fcm_token = %s", FCM)
+    fcm, apns = (RetiredToken(USER, "phone", token, "unregistered", NOON) for token in (FCM, token_of(USER)))
+    query = "SELECT retired_at, fcm_retired_at FROM devices"
+    await deliver(stream(retired=(apns,)))
+    assert sql(settings, query) == [(utc(NOON), None)]
+    await deliver(stream(retired=(fcm, apns)))
+    assert sql(settings, query) == [(utc(NOON), utc(NOON))]
+
+
 async def test_malformed_messages_are_dead_lettered_and_the_good_ones_between_them_written(
     settings: Settings, runtime: Runtime, deliver: Deliver
 ) -> None:

@@ -24,7 +24,7 @@ from shared.policy.kinds import Path
 from shared.producer import Producer, Record
 from shared.settings import Settings
 from shared.topics import Topics, count_messages
-from shared.wire.sends import Result, Send
+from shared.wire.sends import Result, Send, Target
 from tests.conftest import NOON
 from tests.integration.planned import accounted, answers, decided, granted, in_outbox, put_in_force
 from tests.integration.support import (
@@ -36,6 +36,7 @@ from tests.integration.support import (
     outcomes_in,
     sends_in,
     sql,
+    token_of,
     users_of_shard,
 )
 
@@ -357,6 +358,29 @@ async def test_denials_are_outcomes_with_their_reasons(small: Settings, noon: Pl
     assert [send.user_id for send in await sends_in(small, Topics.of(small).normal)] == [users[3]]
     assert summary.denied == {"practised": 1, "daily_cap": 1, "opted_out": 1, "no_device": 2}
     assert counted(small) == {**summary.denied, "granted": 1}
+
+
+async def test_ios_devices_go_with_their_fcm_tokens_that_are_in_use(small: Settings, noon: Plan) -> None:
+    users = users_of_shard(3, 3)
+    add_users(small, *map(silent, users))
+    sql(small, "UPDATE devices SET fcm_token = 'fcm-token-' || user_id WHERE user_id = ANY(%s)", users[:2])
+    sql(small, "UPDATE devices SET fcm_retired_at = now() WHERE user_id = %s", users[1])
+    sql(
+        small,
+        "INSERT INTO devices (user_id, device_id, platform, token) VALUES (%s, 'tablet', 'android', 'android-token')",
+        users[0],
+    )
+    await scan(small, noon, [3])
+    found = {send.user_id: send.targets for send in await sends_in(small, Topics.of(small).normal)}
+    phones = [Target("phone", "ios", token_of(user)) for user in users]
+    assert found == {
+        users[0]: (
+            Target("phone", "ios", token_of(users[0]), f"fcm-token-{users[0]}"),
+            Target("tablet", "android", "android-token"),
+        ),
+        users[1]: (phones[1],),
+        users[2]: (phones[2],),
+    }
 
 
 @pytest.mark.parametrize(("late", "sent"), [(4 * HOUR - 1, True), (4 * HOUR, False)])

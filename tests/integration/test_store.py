@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import date, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,6 +75,23 @@ def test_those_who_migrate_at_once_wait_for_one_another(new_database: NewDatabas
     with psycopg.connect(url) as connection:
         assert len(connection.execute("SELECT version_num FROM alembic_version").fetchall()) == 1
         assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_fcm_tokens_come_to_devices_that_are_there_without_rewriting_them(new_database: NewDatabase) -> None:
+    url = new_database("migrated_with_devices")
+    upgrade(url, "003")
+    file = "SELECT pg_relation_filenode('devices')"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO users (id, time_zone) SELECT n, 'UTC' FROM generate_series(1, 5000) AS n")
+        connection.execute(
+            "INSERT INTO devices (user_id, device_id, platform, token) SELECT id, 'd', 'ios', 'token' || id FROM users"
+        )
+        before = connection.execute(file).fetchone()
+        upgrade(url)
+        assert connection.execute(file).fetchone() == before
+        assert connection.execute(
+            "SELECT count(*), count(fcm_token), count(fcm_retired_at) FROM devices"
+        ).fetchone() == (5000, 0, 0)
 
 
 def test_a_migration_that_fails_says_why_and_leaves_nothing_half_done(new_database: NewDatabase) -> None:
@@ -172,6 +190,25 @@ def test_a_few_slots_are_a_descent_each_and_not_the_whole_shard(population: Sett
         assert [("time_zone" in node["Index Cond"], "last_active" in node["Index Cond"]) for node in used] == [
             (True, True)
         ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("stream/queries", "merge_devices"), ("batch/users/queries", "move_tokens")]
+)
+def test_who_has_a_token_that_moves_can_be_found_by_index(settings: Settings, folder: str, name: str) -> None:
+    queries = Path(__file__).parents[2] / folder
+    statements = (queries / f"{name}.sql").read_text().split(";")
+    moves = [text for text in statements if "UPDATE devices" in text or "DELETE FROM devices" in text]
+    with psycopg.connect(settings.require_postgres()) as connection:
+        connection.execute((queries / "stage.sql").read_text())
+        # The table is small here, and walking it would be right.
+        connection.execute("SET enable_seqscan = off")
+        for text, index in zip(moves, ("ix_devices_token", "ix_devices_fcm_token"), strict=True):
+            row = connection.execute(f"EXPLAIN (FORMAT JSON) {text}").fetchone()
+            assert row is not None
+            found = list(nodes(row[0][0]["Plan"]))
+            walked = [node for node in found if node.get("Relation Name") == "devices" and "Seq" in node["Node Type"]]
+            assert not walked and index in {node.get("Index Name") for node in found}, text
 
 
 def partitions(settings: Settings, table: str) -> list[str]:

@@ -181,6 +181,61 @@ def test_a_retired_token_stays_retired_until_it_is_registered_anew(bench: Bench)
     assert bench.sql("SELECT retired_reason, app_version FROM devices") == [(None, "1")]
 
 
+FCM, OTHER_FCM = "dYZ:APA91b-one", "dYZ:APA91b-two"
+
+
+def test_an_fcm_token_of_an_ios_device_is_loaded_and_stays_where_a_file_does_not_say(bench: Bench) -> None:
+    bench.run("import", bench.file("users.csv", "id,time_zone", "1,UTC", "2,UTC"))
+    header = "user_id,device_id,platform,token,fcm_token"
+    rows = f"1,phone,ios,{IOS},{FCM}", f"2,phone,ios,{'cd' * 32},", f"2,old,android,{'e' * 20},{OTHER_FCM}"
+    counts = bench.json("import", bench.file("a.csv", header, *rows), code=3)
+    assert counts["files"][0]["loaded"] == 2
+    tokens = "SELECT user_id, fcm_token FROM devices ORDER BY 1"
+    assert bench.sql(tokens) == [(1, FCM), (2, None)]
+    before = bench.sql("SELECT xmin::text FROM devices ORDER BY user_id")
+    bench.run("import", bench.file("b.csv", header, *rows[:2]))
+    bench.run("import", bench.file("c.csv", "user_id,device_id,platform,token", f"1,phone,ios,{IOS}"))
+    assert bench.sql("SELECT xmin::text FROM devices ORDER BY user_id") == before
+    bench.run("import", bench.file("d.csv", header, f"1,phone,ios,{IOS},{OTHER_FCM}"))
+    assert bench.sql(tokens) == [(1, OTHER_FCM), (2, None)]
+    bench.run("import", bench.file("e.csv", header, f"1,phone,android,{'e' * 20},"))
+    assert bench.sql(tokens) == [(1, None), (2, None)]
+
+
+def test_an_fcm_token_moves_to_who_registers_it_last_and_the_device_stays(bench: Bench) -> None:
+    bench.run("import", bench.file("users.csv", "id,time_zone", *(f"{n},UTC" for n in range(1, 4))))
+    header = "user_id,device_id,platform,token,fcm_token"
+
+    def row(user: int) -> str:
+        return f"{user},phone,ios,{user:064x},{FCM}"
+
+    holder = "SELECT array_agg(user_id) FILTER (WHERE fcm_token IS NOT NULL), count(*) FROM devices"
+    bench.run("import", bench.file("a.csv", header, row(1)))
+    bench.run("import", bench.file("b.csv", header, row(2), row(3)))
+    assert bench.sql(holder) == [([3], 3)]
+    bench.run("import", bench.file("c.csv", header, row(99)))
+    bench.run("import", bench.file("d.csv", header, row(1)))
+    assert bench.sql(holder) == [([1], 3)]
+
+
+@pytest.mark.parametrize(
+    ("day", "fcm_token", "kept"),
+    [("01", FCM, True), ("03", FCM, False), ("03", "", True), ("01", OTHER_FCM, False)],
+    ids=["the same again", "registered since", "not in the file", "another one"],
+)
+def test_a_retired_fcm_token_stays_retired_until_it_is_registered_anew(
+    bench: Bench, day: str, fcm_token: str, kept: bool
+) -> None:
+    bench.run("import", bench.file("users.csv", "id,time_zone", "1,UTC"))
+    header = "user_id,device_id,platform,token,registered_at,app_version,fcm_token"
+    bench.run("import", bench.file("old.csv", header, f"1,phone,ios,{IOS},2026-01-01T00:00:00Z,1,{FCM}"))
+    bench.sql("UPDATE devices SET fcm_retired_at = '2026-01-02Z', fcm_retired_reason = 'unregistered'")
+    bench.run("import", bench.file("new.csv", header, f"1,phone,ios,{IOS},2026-01-{day}T00:00:00Z,2,{fcm_token}"))
+    assert bench.sql("SELECT app_version, fcm_token, fcm_retired_reason, retired_at FROM devices") == [
+        ("2", fcm_token or FCM, "unregistered" if kept else None, None)
+    ]
+
+
 def test_parquet_loads_as_csv_does(bench: Bench) -> None:
     assert bench.run("generate", "--count", 500, "--as-of", AS_OF, "--csv", bench.folder / "made").exit_code == 0
     assert bench.sql("SELECT count(*) FROM users") == [(0,)]
@@ -236,7 +291,9 @@ def test_a_generated_population_is_in_the_database_as_it_is_counted(bench: Bench
     assert counts["users"] == 25_000 and counts["rejected"] == 0
     assert bench.sql("SELECT count(*) FROM users") == [(25_000,)]
     assert bench.sql("SELECT count(*) FROM devices") == [(counts["devices"],)]
-    assert len(witness.read_text().splitlines()) == counts["devices"] + 1
+    (with_fcm,) = bench.sql("SELECT count(fcm_token) FROM devices WHERE platform = 'ios'")[0]
+    assert len(witness.read_text().splitlines()) == counts["devices"] + with_fcm + 1
+    assert 0 < with_fcm < counts["devices"]
     active = f"last_active_date > ('{AS_OF}'::timestamptz AT TIME ZONE time_zone)::date - 7"
     assert bench.sql(f"SELECT count(*) FROM users WHERE {active}") == [(counts["active"],)]
     wrong = (
@@ -278,14 +335,16 @@ def test_the_shard_in_sql_is_the_shard_in_python(bench: Bench) -> None:
 
 def test_show_tells_of_one_user(bench: Bench) -> None:
     users = bench.file("users.csv", "id,time_zone,last_event_at,opted_out", "7,Asia/Tokyo,2026-11-01T00:00:00Z,9")
-    devices = bench.file("devices.csv", "user_id,device_id,platform,token", f"7,phone,ios,{IOS}")
+    devices = bench.file("devices.csv", "user_id,device_id,platform,token,fcm_token", f"7,phone,ios,{IOS},{FCM}")
     bench.run("import", users, "--devices", devices)
+    bench.sql("UPDATE devices SET fcm_retired_at = '2026-11-01Z', fcm_retired_reason = 'unregistered'")
     user = bench.json("show", 7)
     assert (user["local_time"], user["silent_days"]) == ("2026-11-04T09:00:00+09:00", 3)
     assert user["opted_out"] == ["practice", "comeback"]
-    assert [device["token"] for device in user["devices"]] == [IOS]
+    assert [(device["token"], device["fcm_token"]) for device in user["devices"]] == [(IOS, FCM)]
     shown = bench.run("show", 7).stdout
     assert "2026-11-04 09:00" in shown and "phone" in shown and IOS not in shown
+    assert FCM[:12] + "…" in shown and FCM not in shown and "unregistered" in shown
 
 
 def test_addresses_are_loaded_kept_and_shown_in_part(bench: Bench) -> None:

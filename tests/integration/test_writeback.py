@@ -225,7 +225,7 @@ async def test_a_batch_that_comes_again_changes_nothing(settings: Settings, deli
     await deliver(lesson(NOON - DAY), device(NOON - DAY, OTHER), lesson(NOON, 9))
     batch = [
         lesson(NOON - HOUR, time_zone="Asia/Tokyo"), lesson(NOON), device(NOON),
-        device(NOON, name="tablet", token="ef" * 32),
+        device(NOON, name="tablet", token="ef" * 32, fcm_token=FCM), device(NOON, 8, token="12" * 32, fcm_token=FCM),
         event("device_removed", USER, NOON + 1, device_id="tablet"), event("app_opened", OTHER, NOON, locale="es"),
         event("preferences_changed", OTHER, NOON, opted_out=["practice"]), event("user_deleted", 9, NOON),
     ]  # fmt: skip
@@ -234,6 +234,91 @@ async def test_a_batch_that_comes_again_changes_nothing(settings: Settings, deli
     assert before["users"] and before["devices"]
     await deliver(*batch)
     assert tables(settings) == before
+
+
+FCM, OTHER_FCM = "dYZ:APA91b-one", "dYZ:APA91b-two"
+"""FCM tokens of iOS devices."""
+
+
+def fcm_tokens(settings: Settings) -> list[tuple[Any, ...]]:
+    """(user, FCM token that is in use, or why it is not) of every device that would be pushed to."""
+    query = (
+        "SELECT user_id, coalesce(fcm_retired_reason, fcm_token) FROM devices WHERE retired_at IS NULL ORDER BY 1, 2"
+    )
+    return sql(settings, query)
+
+
+async def test_an_fcm_token_is_kept_until_another_one_is_registered(settings: Settings, deliver: Deliver) -> None:
+    await deliver(device(NOON, fcm_token=FCM))
+    await deliver(device(NOON + 1, token="cd" * 32))
+    assert fcm_tokens(settings) == [(USER, FCM)]
+    assert live(settings) == [(USER, "phone", "cd" * 32)]
+    await deliver(device(NOON + 2, fcm_token=OTHER_FCM))
+    await deliver(device(NOON - 2, fcm_token=FCM))
+    assert fcm_tokens(settings) == [(USER, OTHER_FCM)]
+    await deliver(event("device_removed", USER, NOON + 3, device_id="phone"))
+    await deliver(device(NOON + 4))
+    assert fcm_tokens(settings) == [(USER, OTHER_FCM)]
+    await deliver(event("device_registered", USER, NOON + 5, device_id="phone", platform="android", token="f" * 20))
+    await deliver(device(NOON + 6))
+    assert fcm_tokens(settings) == [(USER, None)]
+
+
+async def test_a_removal_in_the_same_batch_does_not_lose_the_fcm_token(settings: Settings, deliver: Deliver) -> None:
+    await deliver(device(NOON, fcm_token=FCM), event("device_removed", USER, NOON + 1, device_id="phone"))
+    assert live(settings) == []
+    await deliver(device(NOON + 2))
+    assert fcm_tokens(settings) == [(USER, FCM)]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["in two batches", "in one batch"])
+async def test_an_fcm_token_that_moves_leaves_the_older_device_with_its_apns_token(
+    settings: Settings, deliver: Deliver, together: bool
+) -> None:
+    moves = [device(NOON, fcm_token=FCM), device(NOON + 60, OTHER, token="cd" * 32, fcm_token=FCM)]
+    for batch in [moves] if together else [[move] for move in moves]:
+        await deliver(*batch)
+    assert fcm_tokens(settings) == [(USER, "token_moved"), (OTHER, FCM)]
+    assert live(settings) == [(USER, "phone", IOS), (OTHER, "phone", "cd" * 32)]
+    query = "SELECT fcm_retired_at FROM devices WHERE user_id = %s"
+    assert sql(settings, query, USER) == [(utc(NOON + 60),)]
+    before = tables(settings)
+    await deliver(*moves)
+    assert tables(settings) == before
+    await deliver(device(NOON + 90))
+    assert fcm_tokens(settings) == [(USER, "token_moved"), (OTHER, FCM)]
+    await deliver(device(NOON + 120, fcm_token=FCM))
+    assert fcm_tokens(settings) == [(USER, FCM), (OTHER, "token_moved")]
+
+
+async def test_who_lost_the_phone_does_not_come_back_with_its_fcm_token(settings: Settings, deliver: Deliver) -> None:
+    await deliver(device(NOON, fcm_token=FCM))
+    await deliver(device(NOON + 60, OTHER, fcm_token=FCM))
+    assert live(settings) == [(OTHER, "phone", IOS)]
+    await deliver(device(NOON + 90, token="cd" * 32))
+    assert fcm_tokens(settings) == [(USER, "token_moved"), (OTHER, FCM)]
+
+
+async def test_two_users_who_swap_phones_swap_the_fcm_tokens(settings: Settings, deliver: Deliver) -> None:
+    other = "cd" * 32
+    await deliver(device(NOON, fcm_token=FCM), device(NOON, OTHER, token=other, fcm_token=OTHER_FCM))
+    await deliver(device(NOON + 60, token=other, fcm_token=OTHER_FCM), device(NOON + 60, OTHER, fcm_token=FCM))
+    assert fcm_tokens(settings) == [(USER, OTHER_FCM), (OTHER, FCM)]
+
+
+@pytest.mark.parametrize(
+    ("at", "fcm_token", "kept"),
+    [(NOON - 10, FCM, True), (NOON + 1, FCM, False), (NOON + 1, None, True), (NOON - 1, OTHER_FCM, False)],
+    ids=["redelivered", "registered again since", "left out", "another one"],
+)
+async def test_a_retired_fcm_token_comes_back_when_it_is_registered_since(
+    settings: Settings, deliver: Deliver, at: float, fcm_token: str | None, kept: bool
+) -> None:
+    await deliver(device(NOON - 10, fcm_token=FCM))
+    sql(settings, "UPDATE devices SET fcm_retired_at = %s, fcm_retired_reason = 'unregistered'", utc(NOON))
+    await deliver(device(at, fcm_token=fcm_token))
+    assert fcm_tokens(settings) == [(USER, "unregistered" if kept else fcm_token)]
+    assert live(settings) == [(USER, "phone", IOS)]
 
 
 def prefer(at: float, **more: object) -> bytes:

@@ -41,7 +41,7 @@ class World:
         self.due: dict[tuple[str, int], float] = {}
         self.zones = dict(ZONES)
         self.chosen: dict[tuple[str, int], Any] = {}
-        self.devices: dict[tuple[int, str], tuple[float, str, bool]] = {}
+        self.devices: dict[tuple[int, str], tuple[float, str, str | None, bool]] = {}
 
     def handle(self, events: Sequence[ActivityEvent]) -> World:
         """One batch, in the order in which the activity agent writes."""
@@ -80,10 +80,11 @@ class World:
                     self.chosen[name, user_id] = choice
         for key, event in effects.registered.items():
             if key not in self.devices or self.devices[key][0] <= event.instant:
-                self.devices[key] = event.instant, event.token, True
+                known = self.devices[key][2] if key in self.devices and event.platform == "ios" else None
+                self.devices[key] = event.instant, event.token, event.fcm_token or known, True
         for key, at in effects.removed.items():
             if key in self.devices and self.devices[key][0] <= at:
-                self.devices[key] = *self.devices[key][:2], False
+                self.devices[key] = *self.devices[key][:3], False
 
 
 def after(*batches: Sequence[ActivityEvent]) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def after(*batches: Sequence[ActivityEvent]) -> dict[str, Any]:
 
 
 def live(world: dict[str, Any]) -> dict[tuple[int, str], str]:
-    return {key: token for key, (_, token, alive) in world["devices"].items() if alive}
+    return {key: token for key, (_, token, _, alive) in world["devices"].items() if alive}
 
 
 def completed(user_id: int, at: float, zone: str | None = None) -> LessonCompleted:
@@ -109,8 +110,9 @@ def deleted(user_id: int) -> UserDeleted:
     return UserDeleted(user_id=user_id, at=utc(NOW))
 
 
-def registered(at: float, token: str = "t" * 8) -> DeviceRegistered:
-    return DeviceRegistered(user_id=1, at=utc(at), device_id="d", platform="ios", token=token)
+def registered(at: float, token: str = "t" * 8, **more: Any) -> DeviceRegistered:
+    fields: dict[str, Any] = {"platform": "ios", **more}
+    return DeviceRegistered(user_id=1, at=utc(at), device_id="d", token=token, **fields)
 
 
 def removed(at: float) -> DeviceRemoved:
@@ -173,16 +175,33 @@ def test_users_do_not_touch_one_another(events: list[ActivityEvent]) -> None:
 
 
 @many
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=8), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from(["ios", "with FCM", "android", "gone"]), st.integers(0, 3)), max_size=8),
+    st.data(),
+)
 def test_devices_come_and_go_the_same_however_the_batch_is_cut(
-    moves: list[tuple[bool, int]], data: st.DataObject
+    moves: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     at, events = NOW, list[ActivityEvent]()
-    for n, (comes, later) in enumerate(moves):
+    for n, (what, later) in enumerate(moves):
         at += later
-        events.append(registered(at, f"token-{n}") if comes else removed(at))
+        if what == "gone":
+            events.append(removed(at))
+        elif what == "with FCM":
+            events.append(registered(at, f"token-{n}", fcm_token=f"fcm-token-{n}"))
+        else:
+            events.append(registered(at, f"token-{n}", platform=what))
     cut = data.draw(st.integers(0, len(events)))
-    assert live(after(events[:cut], events[cut:])) == live(after(events))
+    assert after(events[:cut], events[cut:])["devices"] == after(events)["devices"]
+
+
+def test_a_registration_without_an_fcm_token_keeps_the_one_that_the_batch_brought() -> None:
+    brought = registered(NOW, fcm_token="fcm-token")
+    assert one([brought, registered(NOW + 1)]).registered[1, "d"].fcm_token == "fcm-token"
+    assert one([brought, removed(NOW + 1), registered(NOW + 2)]).registered[1, "d"].fcm_token == "fcm-token"
+    assert one([brought, registered(NOW + 1, platform="android")]).registered[1, "d"].fcm_token is None
+    late = [registered(NOW + 1, fcm_token="new-fcm-token"), brought]
+    assert one(late).registered[1, "d"].fcm_token == "new-fcm-token"
 
 
 def test_a_completed_lesson_leaves_two_reminders_and_takes_the_timer_away() -> None:

@@ -17,6 +17,7 @@ from shared.wire.events import (
     MAX_EVENT_BYTES,
     ActivityEvent,
     BadEventError,
+    DeviceRegistered,
     decode_event,
     encode_event,
 )
@@ -25,7 +26,13 @@ NOW = 1_795_262_400.0
 """2026-11-21 12:00 UTC."""
 AT = "2026-11-21T12:00:00Z"
 COMMON: dict[str, Any] = {"user_id": 1, "at": AT, "time_zone": "Asia/Tokyo"}
-DEVICE: dict[str, Any] = {"device_id": "d-1", "platform": "ios", "token": "a" * 64, "app_version": "4.2 (17)"}
+DEVICE: dict[str, Any] = {
+    "device_id": "d-1",
+    "platform": "ios",
+    "token": "a" * 64,
+    "app_version": "4.2 (17)",
+    "fcm_token": "dYZ-1234567890abcdefgh:APA91b_-",
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "app_opened": {"locale": "pt-BR"},
     "lesson_started": {"lesson_id": "l1"},
@@ -135,11 +142,37 @@ def test_a_field_that_breaks_the_contract_makes_the_event_invalid(fields: dict[s
         {"app_version": "1\0"},  # PostgreSQL takes no NUL, and would stop the partition
         {"app_version": "1\n"},
         {"app_version": "1" * 33},
+        {"fcm_token": "short"},
+        {"fcm_token": "f" * 64 + "\n"},
+        {"fcm_token": ""},
     ],
     ids=str,
 )
 def test_a_device_that_could_do_harm_is_refused(fields: dict[str, Any]) -> None:
     assert reason(message("device_registered", **DEVICE | fields)) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"platform": "android"}, "fcm_token goes with platform ios only"),
+        ({"fcm_token": DEVICE["token"]}, "fcm_token is the APNs token"),
+    ],
+    ids=["android", "the same token twice"],
+)
+def test_only_an_ios_device_has_an_fcm_token_beside_its_token(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadEventError, match=said) as caught:
+        decode_event(message("device_registered", **DEVICE | fields), NOW)
+    assert caught.value.reason == "invalid"
+
+
+@pytest.mark.parametrize("fcm_token", [None, "left out"])
+def test_an_fcm_token_may_be_left_out(fcm_token: str | None) -> None:
+    fields = {**DEVICE, "platform": "android", "fcm_token": fcm_token}
+    if fcm_token:
+        del fields["fcm_token"]
+    event = decode_event(message("device_registered", **fields), NOW)
+    assert isinstance(event, DeviceRegistered) and event.fcm_token is None
 
 
 @pytest.mark.parametrize("opted_out", [["email"], ["practice"] * 17, "practice", {"practice": True}], ids=str)

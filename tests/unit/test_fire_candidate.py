@@ -43,6 +43,7 @@ def ask(kind: ReminderKind, due: float = NOON, quiet: QuietHours = QUIET, **chan
         "ids": ["a", "b"],
         "platforms": ["ios", "android"],
         "tokens": ["t1", "t2"],
+        "fcm_tokens": ["f1", ""],
         "email": "",
     }
     assert set(changes) <= set(row)
@@ -55,7 +56,7 @@ def test_who_is_due_gets_a_send(kind: ReminderKind) -> None:
     assert reason == ""
     assert (send.user_id, send.kind, send.local_date, send.due_at) == (7, kind.name, DAY, NOON)
     assert (send.time_zone, send.locale, send.streak) == (TOKYO, "ja", 5)
-    assert send.targets == (Target("a", "ios", "t1"), Target("b", "android", "t2"))
+    assert send.targets == (Target("a", "ios", "t1", "f1"), Target("b", "android", "t2"))
 
 
 @kinds

@@ -190,9 +190,80 @@ def test_fcm_knows_both_spellings_of_proto_json() -> None:
     assert (push.collapse_id, only_validated) == ("c1", True)
 
 
+IOS: dict[str, Any] = {
+    "token": FID,
+    "notification": {"title": "Hi", "body": "Practise"},
+    "data": {"send_id": "s1", "kind": "practice", "expires_at": str(NOW + 60)},
+    "apns": {
+        "headers": {
+            "apns-collapse-id": "c1",
+            "apns-expiration": str(NOW + 30),
+            "apns-priority": "10",
+            "apns-push-type": "alert",
+        },
+        "payload": {"aps": {"sound": "default"}},
+    },
+}
+
+
+def ios(**apns: Any) -> dict[str, Any]:
+    return IOS | {"apns": IOS["apns"] | apns}
+
+
+def test_fcm_hands_the_apns_part_on_to_an_ios_device() -> None:
+    assert send(IOS)[0] == Push("fcm", FID, "s1", "practice", "Hi", "Practise", "c1", NOW + 30)
+    later = ios(headers={"APNS-Collapse-Id": "c2", "apns-expiration": str(NOW + 90)})
+    assert send(later)[0] == Push("fcm", FID, "s1", "practice", "Hi", "Practise", "c2", NOW + 60)
+    assert send(IOS | {"apns": {"fcmOptions": {"image": "x"}, "liveActivityToken": "t"}})[0].collapse_id == ""
+
+
+def test_an_apns_payload_overrides_title_text_and_data() -> None:
+    payload = {
+        "aps": {"alert": {"title": "T", "body": "B"}},
+        "send_id": "s2",
+        "kind": "comeback",
+        "expires_at": NOW + 9,
+    }
+    assert send(ios(payload=payload))[0] == Push("fcm", FID, "s2", "comeback", "T", "B", "c1", NOW + 9)
+
+
+def test_a_message_for_both_platforms_is_judged_as_android_takes_it() -> None:
+    push, _ = send(IOS | {"android": {"collapse_key": "a1"}})
+    assert (push.collapse_id, push.expires_at) == ("a1", NOW + 60)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"apns-collapse-id": "é" * 33}, "BadCollapseId"),
+        ({"apns-expiration": "tomorrow"}, "BadExpirationDate"),
+        ({"apns-priority": "7"}, "BadPriority"),
+        ({"apns-push-type": "shout"}, "InvalidPushType"),
+    ],
+)
+def test_fcm_refuses_what_apns_would(headers: dict[str, str], said: str) -> None:
+    with pytest.raises(Refused, match="^INVALID_ARGUMENT$") as refused:
+        send(ios(headers=headers))
+    assert said in refused.value.message and refused.value.field == "message.apns.headers"
+
+
+def test_what_shows_nothing_must_not_be_urgent() -> None:
+    silent = {name: part for name, part in ios(payload={}).items() if name != "notification"}
+    with pytest.raises(Refused) as refused:
+        send(silent)
+    assert "priority 5" in refused.value.message
+    assert send(silent | {"apns": {"headers": {"apns-priority": "5"}}})[0].title == ""
+
+
 @pytest.mark.parametrize(
     "message",
     [
+        ios(headers={"apns-expiration": 5}),
+        ios(headers=["apns-priority"]),
+        ios(payload={"aps": []}),
+        ios(payload={"aps": {"alert": 5}}),
+        ios(payload={"text": "a" * 4096}),
+        ios(surprise=1),
         None,
         {},
         {"token": FID, "fid": FID},

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.simulator.compact import CompactMap
+from infra.simulator.compact import Code, CompactMap
 from infra.simulator.devices import BadDevicesFileError, Devices
 from infra.simulator.push import Push, instant
 from infra.simulator.witness import Witness
@@ -62,6 +62,49 @@ def test_the_same_send_with_another_collapse_id_was_shown_beside_the_first() -> 
     stats = seen.stats()
     assert (stats["shown_twice"], stats["repeated_calls"]) == (2, 0)
     assert stats["examples"][0]["fault"] == "shown_twice"
+
+
+def on_one_phone() -> Witness:
+    """A phone in Tokyo with an APNs and an FCM token."""
+    devices = Devices()
+    for token in ("device", "fcm-token"):
+        devices.add(token, "Asia/Tokyo", "phone")
+    return Witness(devices)
+
+
+BY_FCM = {"provider": "fcm", "token": "fcm-token"}
+
+
+def test_a_push_of_each_provider_with_one_collapse_id_is_a_repeated_call_and_shown_once() -> None:
+    seen = on_one_phone()
+    seen.accepted(PUSH, NOON)
+    seen.accepted(push(**BY_FCM), NOON)
+    stats = seen.stats()
+    assert (stats["repeated_calls"], stats["shown_twice"] - stats["repeated_calls"]) == (1, 0)
+    assert stats["by_provider"] == {"apns": 1, "fcm": 1}
+    assert (stats["distinct_devices"], stats["distinct_sends"], stats["devices_known"]) == (1, 1, 1)
+    assert stats["examples"][0]["fault"] == "repeated_call"
+
+
+def test_a_push_of_each_provider_with_different_collapse_ids_is_shown_twice() -> None:
+    seen = on_one_phone()
+    seen.accepted(PUSH, NOON)
+    seen.accepted(push(**BY_FCM, collapse_id="collapse-2"), NOON)
+    stats = seen.stats()
+    assert (stats["shown_twice"], stats["repeated_calls"]) == (1, 0)
+
+
+def test_both_tokens_of_a_phone_are_where_it_is() -> None:
+    seen = on_one_phone()
+    assert {seen.outside_window(each, local("Asia/Tokyo", 23)) for each in (PUSH, push(**BY_FCM))} == {"quiet_hours"}
+
+
+def test_tokens_that_nobody_said_to_be_one_device_are_two() -> None:
+    seen = witness(device="Asia/Tokyo")
+    seen.accepted(PUSH, NOON)
+    seen.accepted(push(**BY_FCM), NOON)
+    stats = seen.stats()
+    assert (stats["shown_twice"], stats["distinct_devices"]) == (0, 2)
 
 
 def test_the_same_send_on_two_devices_is_no_repetition() -> None:
@@ -133,9 +176,26 @@ def test_devices_are_read_from_a_file(tmp_path: Path) -> None:
     assert devices.zone("cc") is None
 
 
+def test_a_file_may_say_which_tokens_are_one_device(tmp_path: Path) -> None:
+    path = tmp_path / "devices.csv"
+    path.write_text("token,time_zone,device\naa,UTC,phone\nbb,UTC,phone\ncc,UTC,\ndd,UTC,\n")
+    devices = Devices.read(path)
+    assert devices.screen("aa") == devices.screen("bb")
+    assert len({devices.screen(token) for token in ("aa", "cc", "dd", "unknown")}) == 4
+    assert len(devices) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("", 1), ("aa,UTC\n", 1), ("token,time_zone\naa\n", 2), ("token,time_zone\naa,UTC\nbb,Mars/Base\n", 3)],
+    [
+        ("", 1),
+        ("aa,UTC\n", 1),
+        ("token,time_zone\naa\n", 2),
+        ("token,time_zone\naa,UTC\nbb,Mars/Base\n", 3),
+        ("token,time_zone\naa,UTC,phone\n", 2),
+        ("token,time_zone,device\naa,UTC\n", 2),
+        ("token,device,time_zone\naa,phone,UTC\n", 1),
+    ],
 )
 def test_a_bad_devices_file_is_named_with_its_line(tmp_path: Path, text: str, line: int) -> None:
     path = tmp_path / "devices.csv"
@@ -155,13 +215,14 @@ def test_the_compact_map_counts_as_a_dictionary_does(keys: list[int]) -> None:
     assert all(compact.get(key) == count for key, count in counts.items())
 
 
-def test_the_compact_map_grows() -> None:
-    compact = CompactMap()
+@pytest.mark.parametrize(("code", "factor"), [("H", 1), ("Q", 2**54)])
+def test_the_compact_map_grows(code: Code, factor: int) -> None:
+    compact = CompactMap(code)
     keys = [(number * 0x9E3779B97F4A7C15) % 2**64 for number in range(1, 50_001)]
     for number, key in enumerate(keys):
-        compact.put(key, number % 1000)
+        compact.put(key, number % 1000 * factor)
     assert len(compact) == 50_000
-    assert all(compact.get(key) == number % 1000 for number, key in enumerate(keys))
+    assert all(compact.get(key) == number % 1000 * factor for number, key in enumerate(keys))
 
 
 @pytest.mark.parametrize(

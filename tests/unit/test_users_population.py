@@ -12,6 +12,8 @@ import pytest
 from batch.users import GeneratedUser, Population, user_id
 from batch.users.files import witnessed, write_csv
 from batch.users.places import places
+from batch.users.population import IOS_FCM_SHARE
+from infra.simulator.devices import Devices
 from shared.policy.kinds import KINDS, PRACTICE_AFTER
 from shared.policy.localtime import known_zones, local_date, local_time
 from shared.policy.window import streak_saver_due
@@ -150,6 +152,15 @@ def test_a_few_have_opted_out_of_known_kinds(people: list[GeneratedUser]) -> Non
     assert max(opted_out) < 1 << len(KINDS)
 
 
+def test_a_share_of_the_ios_devices_has_an_fcm_token_as_well(people: list[GeneratedUser]) -> None:
+    ios = [device for user in people for device in user.devices if device.platform == "ios"]
+    tokens = [device.fcm_token for device in ios if device.fcm_token]
+    assert abs(len(tokens) / len(ios) - IOS_FCM_SHARE) < 0.02
+    assert len(set(tokens)) == len(tokens)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{22}:APA91b[A-Za-z0-9_-]{122}", token) for token in tokens)
+    assert not any(device.fcm_token for user in people for device in user.devices if device.platform == "android")
+
+
 @pytest.mark.parametrize("active_days", [1, 2, 30])
 def test_other_policies_are_kept_to(active_days: int) -> None:
     policy = GivenSettings(_env_file=None, active_days=active_days, ladder_days=(40, 500))  # type: ignore[call-arg, unused-ignore]
@@ -162,8 +173,15 @@ def test_the_witness_says_where_each_device_is(settings: Settings, tmp_path: Pat
     population = list(Population(300, 7, AS_OF, settings))
     assert list(witnessed(population, tmp_path / "devices.csv")) == population
     lines = (tmp_path / "devices.csv").read_text().splitlines()
-    expected = [f"{device.token},{user.time_zone}" for user in population[0] for device in user.devices]
-    assert lines == ["token,time_zone", *expected]
+    found = [line.split(",") for line in lines]
+    expected = []
+    for user in population[0]:
+        for device in user.devices:
+            name = f"{user.id}-{device.device_id}" if device.fcm_token else ""
+            expected += [[token, user.time_zone, name] for token in (device.token, device.fcm_token) if token]
+    assert found == [["token", "time_zone", "device"], *expected]
+    devices = Devices.read(tmp_path / "devices.csv")
+    assert len(devices) == sum(len(user.devices) for user in population[0]) < len(expected)
 
 
 def test_csv_files_hold_everybody(settings: Settings, tmp_path: Path) -> None:

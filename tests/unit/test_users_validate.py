@@ -29,7 +29,7 @@ GOOD_USER = [
     "ada@example.com",
     "true",
 ]
-GOOD_DEVICE = ["7", "phone-1", "ios", "ab" * 32, "9.4.0", "2026-01-01T00:00:00Z"]
+GOOD_DEVICE = ["7", "phone-1", "ios", "ab" * 32, "9.4.0", "2026-01-01T00:00:00Z", "dYZ_-1:APA91b-x"]
 
 
 def changed(row: list[str], **cells: str) -> list[str]:
@@ -114,10 +114,15 @@ def test_bad_users_are_refused_with_the_column(cells: dict[str, str], reason: st
         ({"platform": "android", "token": "a" * 4097}, "FCM"),
         ({"app_version": "9" * 33}, "app_version"),
         ({"registered_at": "2026"}, "registered_at"),
+        ({"fcm_token": "short"}, "fcm_token: an FCM token is 8 to 4096"),
+        ({"fcm_token": "a" * 4097}, "fcm_token"),
+        ({"fcm_token": "a\tb" * 30}, "fcm_token"),
+        ({"fcm_token": "ab" * 32}, "fcm_token: the same as the APNs token"),
+        ({"platform": "android"}, "fcm_token: of ios only"),
     ],
 )
 def test_bad_devices_are_refused_with_the_column(cells: dict[str, str], reason: str) -> None:
-    assert DEVICE(GOOD_DEVICE).token == "ab" * 32
+    assert DEVICE(GOOD_DEVICE)[3:7:3] == ("ab" * 32, "dYZ_-1:APA91b-x")
     with pytest.raises(BadRowError, match=reason):
         DEVICE(changed(GOOD_DEVICE, **cells))
 

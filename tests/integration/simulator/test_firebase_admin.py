@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from google.auth.exceptions import RefreshError
 
 from infra.simulator.process import SimulatorProcess
 from infra.stack.keys import ensure_provider_keys
-from tests.integration.simulator.with_firebase import FID, message
+from tests.integration.simulator.with_firebase import FID, ios_message, message
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,6 +24,19 @@ def test_firebase_admin_gets_a_token_and_sends(simulator: SimulatorProcess, fire
     assert messaging.send(message(), app=firebase).startswith("projects/surnia-demo/messages/")
     [shown] = simulator.pushes(FID)
     assert (shown["provider"], shown["kind"], shown["collapse_id"]) == ("fcm", "comeback", "c1")
+
+
+def test_firebase_admin_sends_to_an_ios_device_over_apns(
+    simulator: SimulatorProcess, firebase: firebase_admin.App
+) -> None:
+    expiration = int(time.time()) + 600
+    messaging.send(ios_message(**{"apns-expiration": str(expiration)}), app=firebase)
+    [shown] = simulator.pushes(FID)
+    assert (shown["provider"], shown["title"], shown["collapse_id"], shown["expires_at"]) == (
+        "fcm", "Hi", "c1", expiration,
+    )  # fmt: skip
+    with pytest.raises(exceptions.InvalidArgumentError, match="BadCollapseId"):
+        messaging.send(ios_message(collapse_id="c" * 65), app=firebase)
 
 
 def test_firebase_admin_only_validates(simulator: SimulatorProcess, firebase: firebase_admin.App) -> None:
