@@ -191,7 +191,7 @@ def rows() -> Iterator[Any]:
                 yield pytest.param(provider, row, id=f"{provider}-{row.code}")
 
 
-@pytest.mark.parametrize(("provider", "row"), rows())
+@pytest.mark.parametrize(("provider", "row"), list(rows()))
 async def test_each_documented_refusal(world: World, provider: Provider, row: Row) -> None:
     found = await world.deliver({"provider": provider, "reason": row.code, "limit": HIT}, targets=devices_of(provider))
     reason = f"{provider}_{row.status}_{snake(row.code)}"
