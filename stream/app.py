@@ -166,6 +166,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.deliverer import Deliverer, open_providers
     from stream.delivery.firsthand import Firsthand
     from stream.delivery.http2 import Http2Engine
+    from stream.delivery.merged import MergedGate
     from stream.delivery.parking import HELD, handle_parked
     from stream.delivery.pauses import Pauses
     from stream.delivery.smtp import Mail, SmtpEngine
@@ -189,7 +190,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
             by_email = mail, (post := SmtpEngine(settings))
             app.closing.append(post.close)
         deliverer = Deliverer(
-            clock, gate, pauses, engine, providers, catalogue, patience, turnstile=turnstile, mail=by_email
+            clock, MergedGate(gate), pauses, engine, providers, catalogue, patience, turnstile=turnstile, mail=by_email
         )
         handle = partial(handle_sends, runtime, deliverer, firsthand.knows)
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from shared.gate.contract import SendKey
+from shared.identity import send_id_text
 from shared.templates import Text
 from shared.wire.sends import Outcome, Result, Send
 
@@ -67,7 +68,7 @@ class Progress:
     def __init__(self, send: Send) -> None:
         self.send = send
         self.key = key_of(send)
-        self.send_id = str(send.send_id)
+        self.send_id = send_id_text(*self.key)
         self.text = Text("", "")
         # A provider accepted it: it is settled, or about to be, by us.
         self.accepted = False
