@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
+from functools import partial
 from typing import Generic, TypeVar
 
 from shared.gate.contract import Claim, Gate, SendKey, Standing
@@ -27,8 +28,8 @@ class MergedGate:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._standings = {path: _Queue(lambda keys, path=path: gate.standing(path, keys)) for path in Path}
-        self._settlings = {path: _Queue(lambda keys, path=path: _settled(gate, path, keys)) for path in Path}
+        self._standings = {path: _Queue(partial(gate.standing, path)) for path in Path}
+        self._settlings = {path: _Queue(partial(_settled, gate, path)) for path in Path}
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
         return await self._standings[path].ask(keys)

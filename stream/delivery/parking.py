@@ -52,7 +52,7 @@ async def handle_parked(
     Without a turnstile every provider counts as closed.
     """
     turnstile = turnstile or NoTurnstile()
-    waiting = once(await readable(runtime, events, decode_sends))
+    waiting, _ = once(await readable(runtime, events, decode_sends))
     for _ in range(LOOKS):
         if not waiting or leaving():
             break

@@ -17,6 +17,7 @@ EXPIRED = (Result.expired, "expired")
 PRACTISED = (Result.dropped, "practised")
 OPTED_OUT = (Result.dropped, "opted_out")
 NO_DEVICE = (Result.dropped, "no_device")
+_NO_TEXT = Text("", "")
 
 
 Device = tuple[str, str]
@@ -69,7 +70,7 @@ class Progress:
         self.send = send
         self.key = key_of(send)
         self.send_id = send_id_text(*self.key)
-        self.text = Text("", "")
+        self.text = _NO_TEXT
         # A provider accepted it: it is settled, or about to be, by us.
         self.accepted = False
         self.latency = 0.0
