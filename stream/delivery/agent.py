@@ -17,7 +17,6 @@ from stream.delivery.firsthand import Knows
 from stream.readable import readable
 from stream.runtime import Runtime
 
-
 Known = tuple[Path, int, str, date, str]
 """Path, user, kind, local date and campaign: a path's send."""
 
@@ -52,8 +51,8 @@ async def _deliver(runtime: Runtime, deliverer: Deliverer, batches: Sequence[Sen
 
 
 def once(batches: Sequence[SendBatch], in_hand: Set[Known] = frozenset()) -> tuple[list[SendBatch], set[Known]]:
-    """The batches without sends that one before them has, or that are in hand, as after a crash: side by side both would
-    be pushed. And what is left of them."""
+    """The batches without sends that are in hand or in one before them, as after a crash: side by side both would be
+    pushed. And what is left of them."""
     known: list[list[Known]] = [
         [(batch.path, send.user_id, send.kind, send.local_date, send.campaign) for send in batch.sends]
         for batch in batches
