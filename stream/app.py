@@ -18,7 +18,7 @@ from faust.types import ConsumerT, EventT, StreamT
 from shared.lag import group_of
 from shared.policy.kinds import Lane
 from stream.activity import handle_events
-from stream.batches import batches
+from stream.batches import handle_batches
 from stream.due.fire import Firing, owned_shards
 from stream.keeping.auto import LOOK_SECONDS, AutoRebuild
 from stream.ledger import Ledger, handle_outcomes
@@ -30,6 +30,8 @@ WITHIN = 0.05
 EVENTS = 2_000
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
+GROUPS = 2
+"""Times that many of a lane: while one group's last answers come in, the next one's requests go out."""
 KNOWN_SECONDS = 10.0
 """Topics are looked at so often: a broker that has just started may not know them yet, and without them a group shares
 out nothing. Kafka clients' own is five minutes."""
@@ -110,21 +112,20 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     return app
 
 
-def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler) -> None:
+def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler, at_once: int = 1) -> None:
     raw = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
-    # One at a time: with more, Faust commits past work in flight (FINDINGS, `_new_offset`).
+    # One of Faust's at a time: with more, it commits past work in flight (FINDINGS, `_new_offset`).
     @app.agent(raw, name=name, concurrency=1)
     async def agent(stream: StreamT[bytes]) -> None:
-        async for batch in batches(stream, largest, WITHIN):
-            try:
-                await handle(batch)
-            except Exception as error:
-                # What a server's absence can't explain is a mistake of ours. Nothing of the batch is acknowledged,
-                # and nothing after it may be: the worker ends, and whoever runs it starts it again.
-                log.exception("a batch could not be handled", agent=name, messages=len(batch))
-                await app.crash(error)
-                raise
+        try:
+            await handle_batches(stream, largest, WITHIN, handle, at_once)
+        except Exception as error:
+            # What a server's absence can't explain is a mistake of ours. Nothing of the batch is acknowledged,
+            # and nothing after it may be: the worker ends, and whoever runs it starts it again.
+            log.exception("a batch could not be handled", agent=name)
+            await app.crash(error)
+            raise
 
 
 def _loop(app: SurniaApp, name: str, seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
@@ -167,6 +168,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.deliverer import Deliverer, open_providers
     from stream.delivery.firsthand import Firsthand
     from stream.delivery.http2 import Http2Engine
+    from stream.delivery.merged import MergedGate
     from stream.delivery.parking import HELD, handle_parked
     from stream.delivery.pauses import Pauses
     from stream.delivery.smtp import Mail, SmtpEngine
@@ -191,11 +193,11 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
             by_email = mail, (post := SmtpEngine(settings))
             app.closing.append(post.close)
         deliverer = Deliverer(
-            clock, gate, pauses, engine, providers, routes, catalogue, patience,
+            clock, MergedGate(gate), pauses, engine, providers, routes, catalogue, patience,
             turnstile=turnstile, mail=by_email, email_last=settings.email_last_minutes * 60,
         )  # fmt: skip
-        handle = partial(handle_sends, runtime, deliverer, firsthand.knows)
-        _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle)
+        handle = partial(handle_sends, runtime, deliverer, firsthand.knows, set())
+        _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle, GROUPS)
 
     def leaving() -> bool:
         # Suspended: the worker stops, or its group shares out the partitions anew.

@@ -1,25 +1,70 @@
 """Batches from a Faust stream, acknowledged only when they were handled.
 
 Faust's own `take` acknowledges in a `finally`: a batch whose handling was cancelled by a stopping worker
-would be committed without having been done. Here nothing is acknowledged unless the loop's body came to its end.
+would be committed without having been done. Here nothing is acknowledged unless its handling came to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from faust.types import EventT
+
+Handle = Callable[[list[EventT[bytes]]], Awaitable[Any]]
+
+
+async def handle_batches(stream: Any, largest: int, within: float, handle: Handle, at_once: int = 1) -> None:
+    """Handle a stream's batches, `at_once` of them side by side, until it ends; raises what handling one raised.
+
+    They are acknowledged in their order, none before all that is ahead of it: Faust commits past work in flight where
+    they are not (FINDINGS, `_new_offset`). What failed is not acknowledged, nor is anything after it.
+    """
+    quiet = stream.noack()
+    running: deque[asyncio.Task[None]] = deque()
+
+    async def one(batch: list[EventT[bytes]], before: asyncio.Task[None] | None) -> None:
+        await handle(batch)
+        if before:
+            await asyncio.wait({before})
+            before.result()
+        for event in batch:
+            await quiet.ack(event)
+
+    async with aclosing(batches(quiet, largest, within)) as found:  # type: ignore[type-var]  # typeshed wants a Generator
+        upcoming = asyncio.ensure_future(anext(found, None))
+        try:
+            while True:
+                while not upcoming.done() or len(running) >= at_once:
+                    # Of those that run only the first: the others end after it, or it would be waited for in circles.
+                    awaited = {task for task in (upcoming, *list(running)[:1]) if not task.done()}
+                    await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+                    if running and running[0].done():
+                        running.popleft().result()
+                batch = upcoming.result()
+                if batch is None:
+                    break
+                running.append(asyncio.create_task(one(batch, running[-1] if running else None)))
+                upcoming = asyncio.ensure_future(anext(found, None))
+            while running:
+                await running[0]
+                running.popleft()
+        finally:
+            left = [upcoming, *running]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
     """Lists of up to `largest` events, none waiting longer than `within` seconds for company.
 
-    Ends when the stream ends; a batch that is not full by then stays unacknowledged and comes again.
+    Ends when the stream ends, and does not give a batch that is not full by then: it comes again. Acknowledges nothing.
     """
-    quiet = stream.noack()
-    events = aiter(quiet.events())
+    events = aiter(stream.events())
     upcoming = asyncio.ensure_future(anext(events, None))
     loop = asyncio.get_running_loop()
     try:
@@ -37,7 +82,5 @@ async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[lis
                 batch.append(event)
                 upcoming = asyncio.ensure_future(anext(events, None))
             yield batch
-            for event in batch:
-                await quiet.ack(event)
     finally:
         upcoming.cancel()

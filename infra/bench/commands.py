@@ -58,6 +58,7 @@ def gate(
 def deliver(
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="Of a contender's turn in a round, about")] = 3.0,
+    library: Annotated[list[str] | None, typer.Option(hidden=True, help="Measure these libraries alone")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:
     """Pushes a second: our engine, our whole path, aioapns, firebase-admin, httpx, and h2load, on one nginx."""
@@ -79,7 +80,9 @@ def deliver(
             stack.up(fresh=True)
             environment = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
             environment["SURNIA_STATE_DIR"] = str(stack.state_dir)
-            found = asyncio.run(bench_deliver(stack.state_dir, environment, cores, rounds, seconds, console.print))
+            found = asyncio.run(
+                bench_deliver(stack.state_dir, environment, cores, rounds, seconds, console.print, library or LIBRARIES)
+            )
     except BenchError as error:
         console.print(f"The bench cannot go on: {error}", style="red", markup=False)
         raise typer.Exit(1) from None

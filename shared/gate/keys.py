@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 from shared.policy.kinds import ReminderKind
@@ -20,6 +21,12 @@ def rebuild_key(shard: int) -> str:
 def bucket_key(shard: int, bucket: int, day: date) -> str:
     """Hash: user id -> value."""
     return f"gate:{{{shard}}}:{bucket:x}:{day.isoformat()}"
+
+
+def bucket_keys(shard: int, buckets: Iterable[int], day: date) -> list[str]:
+    """`bucket_key` of each: nearly every user of a message has a bucket of its own."""
+    head, tail = f"gate:{{{shard}}}:", f":{day.isoformat()}"
+    return [f"{head}{bucket:x}{tail}" for bucket in buckets]
 
 
 def campaign_key(shard: int, bucket: int, campaign: str) -> str:

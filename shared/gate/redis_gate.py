@@ -9,7 +9,7 @@ from typing import Any, Self
 from redis.exceptions import RedisError
 
 from shared.gate.contract import Claim, GateClosedError, SendKey, Standing
-from shared.gate.keys import bucket_key, campaign_key, epoch_key, tally_key
+from shared.gate.keys import bucket_key, bucket_keys, campaign_key, epoch_key, tally_key
 from shared.gate.places import Cut, cut
 from shared.gate.rules import Rule, parse
 from shared.gate.scripts import asking
@@ -153,7 +153,7 @@ class RedisGate:
 
     def _buckets(self, part: Cut, day: date, campaign: str = "") -> list[str]:
         if not campaign:
-            return [bucket_key(part.shard, bucket, day) for bucket in part.buckets]
+            return bucket_keys(part.shard, part.buckets, day)
         return [
             name
             for bucket in part.buckets

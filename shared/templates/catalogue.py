@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from string import Formatter
@@ -19,6 +20,8 @@ MAX_TITLE = 50
 MAX_BODY = 150
 """Characters, numbers filled in, that a lock screen shows without cutting them off, roughly, on both platforms."""
 _LARGE = 36_500
+_KEPT = 4096
+"""Texts that are kept as rendered: a batch's users differ little, and formatting is most of the work."""
 _VARIANT_SHIFT = 16  # The low bits of a multiplicative hash hardly differ between neighbouring ids.
 
 
@@ -95,6 +98,8 @@ class Catalogue:
         if FALLBACK not in languages:
             raise TemplateError(f"There is no {FALLBACK}.toml: every other language falls back on it.")
         self._languages = languages
+        self._kept_texts = lru_cache(_KEPT)(self._filled)
+        self._kept_numbers = lru_cache(_KEPT)(lambda kind, locale: len(self._nearest(locale).kinds[kind]))
 
     @classmethod
     def load(cls, folder: Traversable | None = None) -> Catalogue:
@@ -112,8 +117,11 @@ class Catalogue:
 
     def render(self, kind: str, locale: str, user_id: int, *, streak: int = 0, silent_days: int = 0) -> Text:
         """The text for a user: the nearest language (es-MX, then es, then en), always the same variant."""
-        variants = self._nearest(locale).kinds[kind]
-        title, body = variants[(slot(user_id) >> _VARIANT_SHIFT) % len(variants)]
+        variant = (slot(user_id) >> _VARIANT_SHIFT) % self._kept_numbers(kind, locale)
+        return self._kept_texts(kind, locale, variant, streak, silent_days)
+
+    def _filled(self, kind: str, locale: str, variant: int, streak: int, silent_days: int) -> Text:
+        title, body = self._nearest(locale).kinds[kind][variant]
         values = {"streak": streak, "silent_days": silent_days}
         return Text(title.format_map(values), body.format_map(values))
 

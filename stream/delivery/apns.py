@@ -5,18 +5,21 @@ Sources: Apple's 'Sending notification requests to APNs' and 'Handling notificat
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 import msgspec
 from apns2.payload import Payload, PayloadAlert
 
 from shared.clock import Clock
-from shared.policy.kinds import KINDS, KindName, Lane
+from shared.policy.kinds import KINDS, Lane
 from shared.settings import Settings
+from shared.templates import Text
 from stream.delivery.apns_token import ProviderToken
 from stream.delivery.errors import ACCEPTED, Action, ErrorTable, Row, Verdict
 from stream.delivery.exchange import PushRequest, PushResponse
 from stream.delivery.provider import MAX_PAYLOAD, PayloadTooLargeError, Push, SetupError
+from stream.delivery.spliced import KEPT, Spliced
 
 IMMEDIATE, CONSIDERATE = 10, 5
 """apns-priority: at once, or when it suits the device's battery."""
@@ -67,14 +70,25 @@ class _Refusal(msgspec.Struct):
     timestamp: float | None = None
 
 
+PRIORITIES = {name: IMMEDIATE if kind.lane is Lane.urgent else CONSIDERATE for name, kind in KINDS.items()}
+"""Of each kind."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Refusal).decode
 _table = ErrorTable("apns", ROWS)
+_SEND_ID, _EXPIRES_AT = "<the send's id>", "<when it expires>"
+_MARKS = _encode(_SEND_ID), _encode(_EXPIRES_AT)
 
 
-def apns_priority(kind: KindName) -> int:
-    """How much of a hurry it is."""
-    return IMMEDIATE if KINDS[kind].lane is Lane.urgent else CONSIDERATE
+def encoded(text: Text, kind: str, send_id: str, expires_at: int | str) -> bytes:
+    """The payload as `apns2` has it."""
+    alert = PayloadAlert(title=text.title, body=text.body)
+    custom = {"send_id": send_id, "kind": kind, "expires_at": expires_at}
+    return _encode(Payload(alert=alert, sound="default", custom=custom).dict())
+
+
+def _spliced(text: Text, kind: str) -> Spliced | None:
+    return Spliced.cut(encoded(text, kind, _SEND_ID, _EXPIRES_AT), _MARKS, (1, 1))
 
 
 class Apns:
@@ -88,6 +102,7 @@ class Apns:
             raise SetupError("No key for APNs: set SURNIA_APNS_KEY_FILE, SURNIA_APNS_KEY_ID and SURNIA_APNS_TEAM_ID.")
         self._url = settings.apns_url.rstrip("/") + "/3/device/"
         self._topic = f"apns-topic: {settings.apns_topic}"
+        self._kept = lru_cache(KEPT)(_spliced)
         self._token = ProviderToken(settings.apns_key_file, settings.apns_key_id, settings.apns_team_id, clock)
 
     async def credentials(self) -> str:
@@ -97,26 +112,24 @@ class Apns:
         self._token.reject(credentials)
 
     def request(self, push: Push, credentials: str) -> PushRequest:
-        send = push.send
-        expires_at = int(send.expires_at)
-        body = _encode(
-            Payload(
-                alert=PayloadAlert(title=push.text.title, body=push.text.body),
-                sound="default",
-                custom={"send_id": push.send_id, "kind": send.kind, "expires_at": expires_at},
-            ).dict()
+        send_id, kind, token, expires_at = push.send_id, push.send.kind, push.token, int(push.send.expires_at)
+        spliced = self._kept(push.text, kind)
+        body = (
+            spliced.filled((_encode(send_id), b"%d" % expires_at))
+            if spliced
+            else encoded(push.text, kind, send_id, expires_at)
         )
         if len(body) > MAX_PAYLOAD:
             raise PayloadTooLargeError
-        priority = apns_priority(send.kind)
         return PushRequest(
-            self._url + quote(push.token, safe=""),
+            # Nothing of what tokens are made of needs quoting, and to ask costs more than the rest of the line.
+            self._url + (token if token.isalnum() and token.isascii() else quote(token, safe="")),
             [
                 f"authorization: {credentials}",
-                f"apns-id: {push.send_id}",
-                f"apns-collapse-id: {push.send_id}",
+                f"apns-id: {send_id}",
+                f"apns-collapse-id: {send_id}",
                 "apns-push-type: alert",
-                f"apns-priority: {priority}",
+                f"apns-priority: {PRIORITIES[kind]}",
                 f"apns-expiration: {expires_at}",
                 self._topic,
                 "content-type: application/json",

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from itertools import count, repeat
 
 import pycurl
 import structlog
@@ -61,22 +61,23 @@ class CurlLoop:
         self._idle: list[EasyHandle] = []
         self._flying: dict[pycurl.Curl, tuple[EasyHandle, _Host, _Job]] = {}
         self._hosts: dict[str, _Host] = {}
-        self._deadline: float | None = None
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
         # Under full load every connection gets its part; a provider's own smaller limit (SETTINGS) wins.
         multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, -(-max_in_flight // connections))
+        # No timer function: libcurl would call it for every request. It is asked once for many.
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
 
     def submit(self, batch: Batch) -> None:
         """Hand a batch over; its answers come by `on_done`, called in the loop's thread."""
         with self._door:
             if self._stopping:
                 raise EngineClosedError
+            first = not self._inbox
             self._inbox.append(batch)
-        self._ring()
+        if first:
+            self._ring()
 
     def stop(self) -> None:
         """End the loop. What is under way is answered as `closed`."""
@@ -99,23 +100,19 @@ class CurlLoop:
         else:
             self._selector.register(fd, events)
 
-    def _on_timer(self, milliseconds: int) -> None:
-        self._deadline = None if milliseconds < 0 else monotonic() + milliseconds / 1000
-
     def run(self) -> None:
         """The thread's body. Sleeps in the selector until a socket, a timer or the bell has something."""
         try:
             while not self._stopping:
-                wait = None if self._deadline is None else max(0.0, self._deadline - monotonic())
-                for key, events in self._selector.select(wait):
+                due = self._multi.timeout()
+                for key, events in self._selector.select(None if due < 0 else due / 1000):
                     if key.fileobj is self._ear:
                         self._hear()
                     else:
                         readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
                         writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
                         self._multi.socket_action(key.fd, readable | writable)
-                if self._deadline is not None and monotonic() >= self._deadline:
-                    self._deadline = None
+                if self._multi.timeout() == 0:
                     self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
                 self._collect()
                 self._launch()
@@ -130,12 +127,21 @@ class CurlLoop:
                 pass
         while self._inbox:
             batch = self._inbox.popleft()
+            first = batch.requests[0].url
+            place = first[: first.find("/", 8) + 1]
+            if place and all(request.url.startswith(place) for request in batch.requests):
+                # As nearly always: a batch is one provider's.
+                self._host(place).waiting.extend(zip(repeat(batch), count(), batch.requests))
+                continue
             for index, request in enumerate(batch.requests):
-                name = request.url[: request.url.find("/", 8)]
-                host = self._hosts.get(name)
-                if host is None:
-                    host = self._hosts[name] = _Host()
-                host.waiting.append((batch, index, request))
+                url = request.url
+                self._host(url[: url.find("/", 8) + 1]).waiting.append((batch, index, request))
+
+    def _host(self, place: str) -> _Host:
+        host = self._hosts.get(place)
+        if host is None:
+            host = self._hosts[place] = _Host()
+        return host
 
     def _launch(self) -> None:
         for host in self._hosts.values():
@@ -174,7 +180,8 @@ class CurlLoop:
         self._idle.append(handle)
         host.flying -= 1
         if not isinstance(answer, TransportError):
-            host.window = min(host.window + 1, self._max_in_flight)
+            if host.window < self._max_in_flight:
+                host.window += 1
         else:
             host.window = self._max_in_flight if answer.reason in _SILENT else 1
         batch.put(index, answer)

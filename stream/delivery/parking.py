@@ -55,7 +55,8 @@ async def handle_parked(
     turnstile, settings = turnstile or NoTurnstile(), runtime.settings
     routes, last = Routes.of(settings), settings.email_last_minutes * 60
     # What is urgent gets the first probes, and is the first to come back to its lane.
-    waiting = sorted(once(await readable(runtime, events, decode_sends)), key=_urgent, reverse=True)
+    batches, _ = once(await readable(runtime, events, decode_sends))
+    waiting = sorted(batches, key=_urgent, reverse=True)
     for _ in range(LOOKS):
         if not waiting or leaving():
             break

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from shared.gate.contract import SendKey
+from shared.identity import send_id_text
 from shared.routes import Leg, without
 from shared.templates import Text
 from shared.wire.sends import Outcome, Result, RetiredToken, Send, Target
@@ -18,6 +19,7 @@ EXPIRED = (Result.expired, "expired")
 PRACTISED = (Result.dropped, "practised")
 OPTED_OUT = (Result.dropped, "opted_out")
 NO_DEVICE = (Result.dropped, "no_device")
+_NO_TEXT = Text("", "")
 
 
 class Mailbox(NamedTuple):
@@ -56,8 +58,8 @@ class Progress:
     def __init__(self, send: Send) -> None:
         self.send = send
         self.key = key_of(send)
-        self.send_id = str(send.send_id)
-        self.text = Text("", "")
+        self.send_id = send_id_text(*self.key)
+        self.text = _NO_TEXT
         # A provider accepted it: it is settled, or about to be, by us.
         self.accepted = False
         self.latency = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from datetime import date
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ import pytest
 
 from shared.patience import Patience
 from stream.activity import handle_events
-from stream.batches import batches
+from stream.batches import batches, handle_batches
 
 T = TypeVar("T")
 NOW = 1_795_262_400.0
@@ -114,54 +114,98 @@ def test_an_empty_stream_has_no_batches() -> None:
     assert run(collect(FakeStream(), 4, HOUR)) == []
 
 
+def handle_all(stream: FakeStream, handle: Callable[[list[Any]], Awaitable[Any]], at_once: int = 1) -> None:
+    run(handle_batches(stream, 2, HOUR, handle, at_once))
+
+
 def test_a_batch_that_the_end_cut_short_stays_unacknowledged() -> None:
     stream = FakeStream(0, 0, 0)
-    assert [batch for _, batch in run(collect(stream, 2, HOUR))] == [[0, 1]]
+    handled: list[list[int]] = []
+
+    async def handle(batch: list[int]) -> None:
+        handled.append(batch)
+
+    handle_all(stream, handle)
+    assert handled == [[0, 1]]
     assert stream.acknowledged == [0, 1]
 
 
-def test_nothing_is_acknowledged_before_the_body_is_done() -> None:
+def test_nothing_is_acknowledged_before_it_is_handled() -> None:
     stream = FakeStream(0, 0, 0, 0)
+    seen: list[list[int]] = []
 
-    async def look() -> list[list[int]]:
-        return [list(stream.acknowledged) async for _ in batches(stream, 2, HOUR)]
+    async def handle(_: list[int]) -> None:
+        await asyncio.sleep(1)
+        seen.append(list(stream.acknowledged))
 
-    assert run(look()) == [[], [0, 1]]
+    handle_all(stream, handle)
+    assert seen == [[], [0, 1]]
     assert stream.acknowledged == [0, 1, 2, 3]
 
 
-def test_a_batch_whose_body_fails_is_not_acknowledged() -> None:
-    stream = FakeStream(0, 0, 0, 0)
+def test_one_after_the_other_unless_more_are_allowed_at_once() -> None:
+    for at_once, most in ((1, 1), (2, 2), (3, 3), (9, 4)):
+        busy: list[int] = []
+        found: list[int] = []
 
-    async def fail_at_the_second() -> None:
-        async with aclosing(batches(stream, 2, HOUR)) as found:  # type: ignore[type-var]
-            async for _ in found:
-                if stream.acknowledged:
-                    raise ZeroDivisionError
+        async def handle(batch: list[int], busy: list[int] = busy, found: list[int] = found) -> None:
+            busy.append(batch[0])
+            found.append(len(busy))
+            await asyncio.sleep(HOUR)
+            busy.remove(batch[0])
+
+        handle_all(FakeStream(*[0] * 8), handle, at_once)
+        assert max(found) == most
+
+
+def test_who_is_done_first_is_acknowledged_after_those_before_it() -> None:
+    stream = FakeStream(0, 0, 0, 0, 0, 0)
+    seen: dict[int, list[int]] = {}
+
+    async def handle(batch: list[int]) -> None:
+        await asyncio.sleep(10 - batch[0])
+        seen[batch[0]] = list(stream.acknowledged)
+
+    handle_all(stream, handle, 3)
+    assert list(seen) == [4, 2, 0]
+    assert seen == {4: [], 2: [], 0: []}
+    assert stream.acknowledged == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_what_fails_is_not_acknowledged_nor_what_comes_after_it(at_once: int) -> None:
+    stream = FakeStream(0, 0, 0, 0, 0, 0, ends=False)
+
+    async def handle(batch: list[int]) -> None:
+        await asyncio.sleep(5 - batch[0])
+        if batch[0] == 2:
+            raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run(fail_at_the_second())
+        handle_all(stream, handle, at_once)
     assert stream.acknowledged == [0, 1]
+    assert stream.closed
 
 
-def test_a_batch_whose_body_is_cancelled_is_not_acknowledged() -> None:
-    stream = FakeStream(0, 0)
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_cancelled_is_not_acknowledged(at_once: int) -> None:
+    stream = FakeStream(0, 0, 0, 0)
 
-    async def stop_while_handling() -> None:
+    async def stop_while_handling() -> int:
         handling = asyncio.Event()
 
-        async def agent() -> None:
-            async for _ in batches(stream, 2, HOUR):
-                handling.set()
-                await asyncio.sleep(HOUR)
+        async def handle(_: list[int]) -> None:
+            handling.set()
+            await asyncio.sleep(HOUR)
 
-        task = asyncio.ensure_future(agent())
+        task = asyncio.ensure_future(handle_batches(stream, 2, HOUR, handle, at_once))
         await handling.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
+        return len(asyncio.all_tasks())
 
-    run(stop_while_handling())
+    assert run(stop_while_handling()) == 1
     assert stream.acknowledged == []
 
 

@@ -8,7 +8,7 @@ limit           h2load with the engine's request; where it is not installed, lib
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class HalfLoad(msgspec.Struct):
 
 
 class DeliverBench(msgspec.Struct):
-    """Ratios are medians of the rounds' ratios; None where one of the two could not finish."""
+    """Ratios are medians of the rounds' ratios; None where one of the two could not finish, or was not asked for."""
 
     cores: str
     server: str
@@ -83,9 +83,18 @@ class _Way:
 
 
 async def bench_deliver(
-    folder: Path, environment: dict[str, str], cores: Cores, rounds: int, seconds: float, say: Say
+    folder: Path,
+    environment: dict[str, str],
+    cores: Cores,
+    rounds: int,
+    seconds: float,
+    say: Say,
+    libraries: Collection[str] = LIBRARIES,
 ) -> DeliverBench:
-    """`environment`: `SURNIA_*` of servers that are the bench's own; `seconds`: of a contender's turn in a round."""
+    """`environment`: `SURNIA_*` of servers that are the bench's own; `seconds`: of a contender's turn in a round.
+
+    `libraries`: those that are measured; the figures of the others stay 0.
+    """
     with ExitStack() as until:
         servers = Servers(folder, environment, cores, until)
         server = servers.at(0)
@@ -109,6 +118,8 @@ async def bench_deliver(
             ]
             for side in sides:
                 closing.push_async_callback(side.close)
+                if side.name in LIBRARIES and side.name not in libraries:
+                    continue
                 say(f"warming up {side.name}")
                 await side.find_server(servers)
             rates = await alternate(rounds, {side.name: side.turn for side in sides}, say)
@@ -119,18 +130,24 @@ async def bench_deliver(
             half = found["ours_path"].per_s / 2
             say(f"half load: {half:,.0f}/s")
             latencies = await path.latencies(half, _HALF_LOAD_ROUNDS * seconds)
+    first = {side.name: side.first for side in sides}
+
+    def of(mine: str, other: str) -> float | None:
+        start = max(first[mine], first[other])
+        return _ratio({name: rates[name][start:] for name in (mine, other)}, mine, other)
+
     return DeliverBench(
         cores=str(cores),
         server=server.what,
         limit_is=limit_is,
         seconds=seconds,
         **found,
-        engine_ratio_to_aioapns=_ratio(rates, "ours_engine", "aioapns"),
-        path_ratio_to_aioapns=_ratio(rates, "ours_path", "aioapns"),
-        path_ratio_to_firebase_admin=_ratio(rates, "ours_path", "firebase_admin"),
-        path_fcm_ratio_to_firebase_admin=_ratio(rates, "ours_path_fcm", "firebase_admin"),
-        engine_ratio_to_limit=_ratio(rates, "ours_engine", "limit"),
-        path_ratio_to_limit=_ratio(rates, "ours_path", "limit"),
+        engine_ratio_to_aioapns=of("ours_engine", "aioapns"),
+        path_ratio_to_aioapns=of("ours_path", "aioapns"),
+        path_ratio_to_firebase_admin=of("ours_path", "firebase_admin"),
+        path_fcm_ratio_to_firebase_admin=of("ours_path_fcm", "firebase_admin"),
+        engine_ratio_to_limit=of("ours_engine", "limit"),
+        path_ratio_to_limit=of("ours_path", "limit"),
         cores_for_4m_in_5s=round(BLAST / found["ours_path"].per_s, 1),
         half_load=HalfLoad(round(half, 1), *latencies),
     )

@@ -94,7 +94,7 @@ class WholePath:
         Accepted is when the worker calls it decided, which is after its batch is settled at the gate, too.
         """
         size = self._settings.send_batch
-        messages = max(20, round(rate * seconds / size))
+        messages = max(10, round(rate * seconds / size))
         batches = await self._planned(messages * size, "ios")
         took: list[float] = []
 

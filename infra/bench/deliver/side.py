@@ -12,7 +12,7 @@ from infra.bench.deliver.report import BenchError, Report
 from infra.bench.deliver.senders import BATCH
 from infra.bench.deliver.servers import Server, Servers
 
-WARM = 2 * BATCH
+WARM = BATCH
 
 
 class Pushes(Protocol):
@@ -24,7 +24,8 @@ class Pushes(Protocol):
 
 
 class Figures(msgspec.Struct):
-    """`per_s`: the median of the rounds, 0 where it could not finish. CPU: of the sender, the kernel's share too."""
+    """`per_s`: the median of the rounds on `server`, 0 where it could finish nowhere. CPU: of the sender, the kernel's
+    share too."""
 
     per_s: float
     cpu_us_per_push: float
@@ -43,24 +44,30 @@ class Side:
         self.name = name
         self._open_on = open_on
         self._seconds = seconds
-        self._within = max(60.0, 20 * seconds)
+        self._within = max(30.0, 10 * seconds)
+        self._servers: Servers | None = None
+        self._next = 0
+        """The server to be tried next."""
         self._pushes: Pushes | None = None
         self._each = 0
         self._server = ""
         self._errors: dict[str, str] = {}
         self._done: list[Report] = []
+        self.first = 0
+        """The round that is the first on the server where it is now: rounds elsewhere say nothing of this one."""
 
     async def find_server(self, servers: Servers) -> None:
         """Warm up on the first server where it can finish; how fast it is there says how much a round is."""
-        n = 0
-        while server := servers.at(n):
-            n += 1
+        self._servers = servers
+        while server := servers.at(self._next):
+            self._next += 1
             self._server = server.what
             self._pushes = self._open_on(server)
             try:
                 rate = WARM / (await self._pushes.push(WARM, self._within)).seconds
                 some = _whole(rate * self._seconds / 2)
-                rate = some / (await self._pushes.push(some, self._within)).seconds
+                if some > WARM:
+                    rate = some / (await self._pushes.push(some, self._within)).seconds
             except BenchError as error:
                 self._errors[server.what] = str(error)
                 await self.close()
@@ -68,18 +75,25 @@ class Side:
                 self._each = _whole(rate * self._seconds)
                 return
 
-    async def turn(self, _: int) -> float:
-        """One round: pushes a second, 0 where it did not finish."""
-        if self._pushes is None:
-            return 0.0
-        try:
-            report = await self._pushes.push(self._each, self._within)
-        except BenchError as error:
-            self._errors[self._server] = str(error)
-            await self.close()
-            return 0.0
-        self._done.append(report)
-        return self._each / report.seconds
+    async def turn(self, n: int) -> float:
+        """The `n`th round: pushes a second, 0 where it finished nowhere.
+
+        Who fails here, after having warmed up, has its turn on the next server.
+        """
+        while self._pushes:
+            try:
+                report = await self._pushes.push(self._each, self._within)
+            except BenchError as error:
+                self._errors[self._server] = f"in round {n + 1}: {error}"
+                await self.close()
+                self._done, self.first = [], n
+                assert self._servers
+                await self.find_server(self._servers)
+            else:
+                self._done.append(report)
+                return self._each / report.seconds
+        self.first = n
+        return 0.0
 
     async def close(self) -> None:
         pushes, self._pushes = self._pushes, None
@@ -88,6 +102,7 @@ class Side:
 
     def figures(self, rates: Sequence[float]) -> Figures:
         """After the last round."""
+        rates = rates[self.first :]
         pushed = self._each * len(self._done)
         return Figures(
             per_s=round(median(rates), 1),
