@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count, repeat
+from time import monotonic
 
 import pycurl
 import structlog
@@ -61,6 +62,8 @@ class CurlLoop:
         self._idle: list[EasyHandle] = []
         self._flying: dict[pycurl.Curl, tuple[EasyHandle, _Host, _Job]] = {}
         self._hosts: dict[str, _Host] = {}
+        # When something last came in on each socket.
+        self._heard: dict[int, float] = {}
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
@@ -93,6 +96,7 @@ class CurlLoop:
         known = fd in self._selector.get_map()
         events = (selectors.EVENT_READ if what in _READ else 0) | (selectors.EVENT_WRITE if what in _WRITE else 0)
         if not events:
+            self._heard.pop(fd, None)
             if known:
                 self._selector.unregister(fd)
         elif known:
@@ -109,7 +113,9 @@ class CurlLoop:
                     if key.fileobj is self._ear:
                         self._hear()
                     else:
-                        readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
+                        readable = 0
+                        if events & selectors.EVENT_READ:
+                            readable, self._heard[key.fd] = pycurl.CSELECT_IN, monotonic()
                         writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
                         self._multi.socket_action(key.fd, readable | writable)
                 if self._multi.timeout() == 0:
@@ -172,7 +178,23 @@ class CurlLoop:
                 self._finish(curl, handle.answer())
             for curl, code, message in bad:
                 handle = self._flying[curl][0]
-                self._finish(curl, handle.failure(code, message))
+                failure = handle.failure(code, message)
+                if isinstance(failure, TransportError) and failure.reason == "timeout":
+                    self._hang_up_if_deaf(curl, failure.seconds)
+                self._finish(curl, failure)
+
+    def _hang_up_if_deaf(self, curl: pycurl.Curl, seconds: float) -> None:
+        """End the connection on which a request waited so long in vain, if nothing else was heard on it either.
+
+        libcurl keeps it: a request that times out says nothing about a connection that carries many (curl's known issue
+        17225). One that a firewall has forgotten would swallow all that follows.
+        """
+        fd = curl.getinfo(pycurl.LASTSOCKET)
+        if fd < 0 or self._heard.get(fd, 0.0) > monotonic() - seconds:
+            return
+        with suppress(OSError), socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as connection:
+            # libcurl finds out by itself, as when the other side has ended it.
+            connection.shutdown(socket.SHUT_RDWR)
 
     def _finish(self, curl: pycurl.Curl, answer: Answer) -> None:
         handle, host, (batch, index, _) = self._flying.pop(curl)
