@@ -85,8 +85,8 @@ class ErrorTable:
         waits = row.action is Action.retry
         reason = "_".join(part for part in (self._provider, str(status), snake(code)) if part)
         after = (row.after if retry_after is None else retry_after) if waits else None
-        # A server that is in trouble and says for how long speaks for itself, a 429 without more for one token.
-        wide = row.wide or (status >= 500 and retry_after is not None)
+        # Who says for how long speaks for more than one token, if many are told so (entry.py, A_TENTH).
+        wide = row.wide or (waits and retry_after is not None)
         at = at if row.action is Action.retire else None
         return Verdict(row.action, reason, after, at, after or 0.0 if wide else 0.0, row.suspect)
 
