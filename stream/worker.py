@@ -11,6 +11,7 @@ from prometheus_client import start_http_server
 from shared.logs import configure_logs
 from shared.settings import Settings
 from stream.app import Role, create_app
+from stream.garbage import collect_seldom
 from stream.runtime import Runtime
 
 
@@ -26,6 +27,7 @@ def run(settings: Settings, role: Role) -> NoReturn:
     worker.spinner = None  # It writes control codes into logs.
     # Faust would set up logging its own way; ours is configured already.
     worker.override_logging = False
+    collect_seldom()
     logging.getLogger("surnia").info("worker starts")
     worker.execute_from_commandline()
     raise SystemExit(0)

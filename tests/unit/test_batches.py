@@ -194,7 +194,7 @@ def test_what_is_cancelled_is_not_acknowledged(at_once: int) -> None:
     async def stop_while_handling() -> int:
         handling = asyncio.Event()
 
-        async def handle(_: list[int]) -> None:
+        async def handle(_: list[Any]) -> None:
             handling.set()
             await asyncio.sleep(HOUR)
 

@@ -244,6 +244,6 @@ async def test_of_a_send_in_two_batches_side_by_side_one_is_delivered() -> None:
     one, two, three = send(1, "a"), send(2, "a"), send(3, "a")
     stream = [SendBatch(Path.stream, NOW, sends) for sends in ((one, two), (two, three, three), (one,))]
     other = SendBatch(Path.batch, NOW, (one,))
-    found = once([*stream, other])
+    found, _ = once([*stream, other])
     assert [[s.user_id for s in batch.sends] for batch in found] == [[1, 2], [3], [1]]
     assert found[-1] == other

@@ -15,6 +15,7 @@ from shared.settings import load_settings
 from stream.delivery.exchange import PushRequest, PushResponse
 from stream.delivery.http2 import MAX_IN_FLIGHT, Http2Engine
 from stream.delivery.http2_handle import EasyHandle, Trust
+from stream.garbage import collect_seldom
 
 _TASKS = 8
 """Batches under way at once: as many as a lane's agent has (stream/app.py, MESSAGES)."""
@@ -31,6 +32,7 @@ class Engine:
         requests = _requests(handed)
         self._batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
         self._engine = Http2Engine(load_settings())
+        collect_seldom()  # as the worker does that it is a part of
 
     async def send(self, n: int) -> None:
         numbers = iter(range(n // BATCH))

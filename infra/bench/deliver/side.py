@@ -13,6 +13,7 @@ from infra.bench.deliver.senders import BATCH
 from infra.bench.deliver.servers import Server, Servers
 
 WARM = BATCH
+_WARMER = 4
 
 
 class Pushes(Protocol):
@@ -64,10 +65,15 @@ class Side:
             self._server = server.what
             self._pushes = self._open_on(server)
             try:
+                # The first is slow: it connects, and a worker joins its group. Then more each time, until it is half a
+                # turn: a few batches do not show how fast they are one after the other.
                 rate = WARM / (await self._pushes.push(WARM, self._within)).seconds
-                some = _whole(rate * self._seconds / 2)
-                if some > WARM:
-                    rate = some / (await self._pushes.push(some, self._within)).seconds
+                for _ in range(_WARMER):
+                    some = _whole(rate * self._seconds)
+                    report = await self._pushes.push(some, self._within)
+                    rate = some / report.seconds
+                    if report.seconds >= self._seconds / 2:
+                        break
             except BenchError as error:
                 self._errors[server.what] = str(error)
                 await self.close()
