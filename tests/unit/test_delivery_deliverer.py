@@ -1,167 +1,31 @@
-"""What the deliverer does with a batch, over a fake gate, a fake engine and providers in plain words."""
+"""What the deliverer does with a batch: providers' answers, second tries, devices and their outcomes."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from datetime import date
-from typing import Any
-
 import pytest
 
-from shared.gate.contract import Claim, GateClosedError, GateUnavailableError, SendKey, Standing
-from shared.gate.rules import Rule
-from shared.patience import Patience
-from shared.policy.kinds import KindName, Path
-from shared.templates import Catalogue
-from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, SendBatch, Target
+from shared.gate.contract import SendKey, Standing
+from shared.policy.kinds import Path
+from shared.wire.sends import Result, SendBatch
 from stream.delivery.agent import once
-from stream.delivery.backoff import Backoff
-from stream.delivery.deliverer import Deliverer
-from stream.delivery.errors import ACCEPTED, Action, Verdict
-from stream.delivery.exchange import Answer, PushRequest, PushResponse, TransportError
-from stream.delivery.pauses import FRESH, Pauses
-from stream.delivery.provider import CredentialsError, PayloadTooLargeError, Push
+from stream.delivery.errors import Action
+from stream.delivery.exchange import Answer
+from stream.delivery.provider import CredentialsError
 from stream.delivery.route import ATTEMPTS
-
-NOW = 1_760_000_000.0
-DAY = date(2025, 10, 9)
-OK = PushResponse(200, seconds=0.25)
-TIMEOUT = TransportError("timeout", sent=True, seconds=10.0)
-
-
-def refusal(action: Action, reason: str, after: float | None = None, at: float | None = None) -> PushResponse:
-    """An answer that the fake providers read as this verdict."""
-    return PushResponse(500, f"{action} {reason} {after or ''} {at or ''}".encode())
-
-
-UNREGISTERED = refusal(Action.retire, "apns_410_unregistered", at=NOW - 5)
-BUSY = refusal(Action.retry, "apns_503_service_unavailable")
-EXPIRED_TOKEN = refusal(Action.remint, "apns_403_expired_provider_token")
-BAD_TOPIC = refusal(Action.stop, "apns_400_bad_topic")
-
-
-class FakeProvider:
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.minted = 1
-        self.errors: list[Exception] = []
-
-    async def credentials(self) -> str:
-        if self.errors:
-            raise self.errors.pop(0)
-        return f"v{self.minted}"
-
-    def reject(self, credentials: str) -> None:
-        if credentials == f"v{self.minted}":
-            self.minted += 1
-
-    def request(self, push: Push, credentials: str) -> PushRequest:
-        if push.token == "long":
-            raise PayloadTooLargeError
-        if push.token == "":
-            raise ValueError("no token")
-        return PushRequest(push.token, [credentials, push.send_id], push.text.title.encode())
-
-    def verdict(self, answer: PushResponse) -> Verdict:
-        if answer.status == 200:
-            return ACCEPTED
-        action, reason, after, at = answer.body.decode().split(" ")
-        return Verdict(Action(action), reason, float(after) if after else None, float(at) if at else None)
-
-
-class World:
-    """A deliverer and all that is around it, at one's fingertips."""
-
-    def __init__(self, without: str = "") -> None:
-        self.instant = NOW
-        self.standings: dict[SendKey, Standing] = {}
-        self.claims: dict[SendKey, Claim] = {}
-        self.claimed: list[tuple[Path, str, date, list[int], str]] = []
-        self.rules: list[Rule] = []
-        self.asked_for_pauses = 0
-        self.parked: list[SendBatch] = []
-        self.settled: list[list[SendKey]] = []
-        self.gate_down = 0
-        self.gate_error: Exception = GateUnavailableError("down")
-        self.answers: dict[str, list[Answer]] = {}
-        self.sent: list[list[str]] = []
-        self.headers: list[list[str]] = []
-        self.sleeps: list[float] = []
-        self.on_sleep: Callable[[], None] = lambda: None
-        self.apns, self.fcm = FakeProvider("apns"), FakeProvider("fcm")
-        providers: Any = {"ios": self.apns, "android": self.fcm}
-        providers.pop(without, None)
-        backoff = Backoff(base=1.0, cap=8.0, draw=lambda _low, high: high)
-        self.patience = patience = Patience(self.sleep)
-        pauses = Pauses(self, patience, self.now)
-        self.deliverer = Deliverer(self, self, pauses, self, providers, Catalogue.load(), patience, backoff)
-
-    def now(self) -> float:
-        return self.instant
-
-    async def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.instant += seconds
-        self.on_sleep()
-        await asyncio.sleep(0)
-
-    async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
-        raise NotImplementedError
-
-    async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
-        raise NotImplementedError
-
-    async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
-        self._gate()
-        self.claimed.append((path, kind, day, list(user_ids), campaign))
-        return [self.claims.get(SendKey(user_id, kind, day, campaign), Claim.granted) for user_id in user_ids]
-
-    async def pauses(self) -> tuple[Rule, ...]:
-        self._gate()
-        self.asked_for_pauses += 1
-        return tuple(self.rules)
-
-    async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        self._gate()
-        return [self.standings.get(key, Standing.clear) for key in keys]
-
-    async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
-        self._gate()
-        self.settled.append(list(keys))
-        self.standings.update(dict.fromkeys(keys, Standing.settled))
-
-    def _gate(self) -> None:
-        if self.gate_down:
-            self.gate_down -= 1
-            raise self.gate_error
-
-    async def send(self, requests: Sequence[PushRequest]) -> list[Answer]:
-        """The engine: each token's answers in order, and accepted when there are none left."""
-        if requests:
-            self.sent.append([request.url for request in requests])
-        self.headers += [request.headers for request in requests]
-        left = (self.answers.get(request.url) for request in requests)
-        return [answers.pop(0) if answers else OK for answers in left]
-
-    async def deliver(self, *sends: Send) -> OutcomeBatch:
-        outcomes, parked = await self.deliverer.deliver(SendBatch(Path.stream, NOW - 1, sends))
-        assert len(outcomes.outcomes) + len(parked.sends) == len({send.user_id for send in sends})
-        self.parked.append(parked)
-        return outcomes
-
-    async def outcome(self, *tokens: str, expires_in: float = 600.0) -> Outcome:
-        return (await self.deliver(send(1, *tokens, expires_in=expires_in))).outcomes[0]
-
-
-def send(user_id: int, *tokens: str, expires_in: float = 600.0, kind: KindName = "practice", name: str = "") -> Send:
-    """A send to devices; a token that starts with `g` is an Android's."""
-    targets = tuple(Target(f"d-{token}", "android" if token.startswith("g") else "ios", token) for token in tokens)
-    return Send(user_id, kind, DAY, NOW - 60, NOW + expires_in, "UTC", "en", 0, 0, targets, name)
-
-
-def key(user_id: int) -> SendKey:
-    return SendKey(user_id, "practice", DAY)
+from tests.unit.deliverer_world import (
+    BAD_TOPIC,
+    BUSY,
+    DAY,
+    EXPIRED_TOKEN,
+    NOW,
+    OK,
+    TIMEOUT,
+    UNREGISTERED,
+    World,
+    key,
+    refusal,
+    send,
+)
 
 
 @pytest.fixture
@@ -367,38 +231,6 @@ async def test_credentials_that_stay_wrong_fail_that_provider_alone(world: World
     assert not world.sleeps
 
 
-@pytest.mark.parametrize("error", [GateUnavailableError("down"), GateClosedError("emptied")])
-async def test_while_the_gate_is_down_or_closed_nothing_is_sent_and_nothing_lost(
-    world: World, error: Exception
-) -> None:
-    world.gate_down, world.gate_error = 40, error
-    world.on_sleep = lambda: setattr(world, "instant", NOW)
-    outcome = await world.outcome("a")
-    assert outcome.result is Result.delivered
-    assert len(world.sleeps) == 40
-    assert world.sent == [["a"]]
-
-
-async def test_what_expires_while_the_gate_is_down_is_not_sent(world: World) -> None:
-    world.gate_down = 1
-    world.on_sleep = lambda: setattr(world, "instant", NOW + 600)
-    assert (await world.outcome("a")).result is Result.expired
-    assert not world.sent
-
-
-async def test_an_accepted_send_is_settled_however_long_the_gate_is_down(world: World) -> None:
-    original = world.send
-
-    async def send_then_fail(requests: Sequence[PushRequest]) -> list[Answer]:
-        world.gate_down = 5
-        return await original(requests)
-
-    world.send = send_then_fail  # type: ignore[method-assign]
-    assert (await world.outcome("a")).result is Result.delivered
-    assert world.settled == [[key(1)]]
-    assert len(world.sent) == 1
-
-
 async def test_a_broken_provider_does_not_cut_off_the_settling_of_the_other(world: World) -> None:
     world.fcm.errors = [KeyError("a bug")]
     with pytest.raises(KeyError):
@@ -406,141 +238,6 @@ async def test_a_broken_provider_does_not_cut_off_the_settling_of_the_other(worl
     assert world.settled == [[key(1)]]
     again = await world.deliver(send(1, "a"), send(2, "g"))
     assert [outcome.reason for outcome in again.outcomes] == ["settled_before", "accepted"]
-
-
-@pytest.mark.parametrize("claim", [Claim.granted, Claim.granted_again])
-async def test_what_the_gate_lost_is_claimed_again_and_delivered(world: World, claim: Claim) -> None:
-    world.standings[key(1)] = Standing.unclaimed
-    world.claims[key(1)] = claim
-    assert (await world.outcome("a")).reason == "accepted"
-    assert world.claimed == [(Path.stream, "practice", DAY, [1], "")]
-    assert world.settled == [[key(1)]]
-
-
-@pytest.mark.parametrize(
-    ("claim", "result", "reason"),
-    [
-        (Claim.settled_before, Result.delivered, "settled_before"),
-        (Claim.other_path, Result.dropped, "other_path"),
-        (Claim.practised, Result.dropped, "practised"),
-        (Claim.daily_cap, Result.dropped, "daily_cap"),
-        (Claim.opted_out, Result.dropped, "opted_out"),
-    ],
-)
-async def test_what_cannot_be_claimed_again_is_not_sent(
-    world: World, claim: Claim, result: Result, reason: str
-) -> None:
-    world.standings[key(1)] = Standing.unclaimed
-    world.claims[key(1)] = claim
-    outcome = await world.outcome("a")
-    assert (outcome.result, outcome.reason) == (result, reason)
-    assert not world.sent
-
-
-async def test_claims_are_asked_for_kind_by_kind_and_each_gets_its_own_answer(world: World) -> None:
-    sends = [
-        send(1, "a"),
-        send(2, "b", kind="streak_saver"),
-        send(3, "c"),
-        send(4, "d", kind="campaign", name="owls"),
-        send(5, "e", kind="campaign", name="hawks"),
-    ]
-    world.standings = {SendKey(s.user_id, s.kind, DAY, s.campaign): Standing.unclaimed for s in sends}
-    world.claims = {key(3): Claim.other_path, SendKey(4, "campaign", DAY, "owls"): Claim.daily_cap}
-    result = await world.deliver(*sends)
-    assert [(users, kind, name) for _, kind, _, users, name in world.claimed] == [
-        ([1, 3], "practice", ""),
-        ([2], "streak_saver", ""),
-        ([4], "campaign", "owls"),
-        ([5], "campaign", "hawks"),
-    ]
-    assert [o.reason for o in result.outcomes] == ["accepted", "accepted", "other_path", "daily_cap", "accepted"]
-
-
-async def test_what_is_paused_is_parked_as_it_was_planned_and_the_rest_delivered(world: World) -> None:
-    world.standings[key(1)] = Standing.paused
-    world.standings[key(2)] = Standing.unclaimed
-    world.claims[key(2)] = Claim.paused
-    waiting = [send(1, "a"), send(2, "b")]
-    result = await world.deliver(*waiting, send(3, "c"))
-    assert [(o.user_id, o.reason) for o in result.outcomes] == [(3, "accepted")]
-    assert world.parked == [SendBatch(Path.stream, NOW - 1, tuple(waiting))]
-    assert world.sent == [["c"]]
-
-
-async def test_what_is_paused_between_two_tries_is_parked(world: World) -> None:
-    world.answers = {"a": [BUSY]}
-    world.on_sleep = lambda: world.standings.update({key(1): Standing.paused})
-    assert not (await world.deliver(send(1, "a"))).outcomes
-    assert [s.user_id for s in world.parked[0].sends] == [1]
-    assert world.sent == [["a"]]
-
-
-async def test_what_one_device_accepted_is_not_parked_for_the_other(world: World) -> None:
-    world.answers = {"g": [BUSY]}
-    world.on_sleep = lambda: world.standings.update({key(1): Standing.paused})
-    assert (await world.outcome("a", "g")).reason == "accepted"
-
-
-async def test_a_paused_provider_gets_nothing_and_who_has_no_other_is_parked(world: World) -> None:
-    world.rules = [Rule(provider="apns")]
-    result = await world.deliver(send(1, "a"), send(2, "g"), send(3, "b", "gg"))
-    assert [(o.user_id, o.provider) for o in result.outcomes] == [(2, "fcm"), (3, "fcm")]
-    assert [s.user_id for s in world.parked[0].sends] == [1]
-    assert world.sent == [["g", "gg"]]
-
-
-async def test_a_provider_is_paused_only_for_what_the_rule_covers(world: World) -> None:
-    world.rules = [Rule(path=Path.stream, kind="streak_saver", provider="apns"), Rule(Path.batch, provider="fcm")]
-    result = await world.deliver(send(1, "a"), send(2, "b", kind="streak_saver"), send(3, "g"))
-    assert [o.user_id for o in result.outcomes] == [1, 3]
-
-
-async def test_with_all_its_providers_paused_a_send_is_parked_although_a_platform_has_none() -> None:
-    world = World(without="android")
-    world.rules = [Rule(provider="apns")]
-    assert not (await world.deliver(send(1, "a", "g"))).outcomes
-    assert world.parked[0].sends == (send(1, "a"),)
-
-
-async def test_a_failed_device_does_not_end_what_waits_for_a_paused_provider(world: World) -> None:
-    world.rules = [Rule(provider="apns")]
-    world.answers = {"g": [refusal(Action.retire, "fcm_404_unregistered")], "gg": [BUSY] * ATTEMPTS}
-    result = await world.deliver(send(1, "a", "g"), send(2, "b", "gg"))
-    assert not result.outcomes
-    assert [token.token for token in result.retired] == ["g"]
-    # Without what failed for good: it would be tried again each time they come back.
-    assert world.parked[0].sends == (send(1, "a"), send(2, "b"))
-
-
-async def test_a_provider_paused_between_two_tries_gets_no_more(world: World) -> None:
-    world.answers = {"a": [BUSY]}
-    world.on_sleep = lambda: world.rules.append(Rule(provider="apns"))
-    assert not (await world.deliver(send(1, "a"))).outcomes
-    assert world.sent == [["a"]]
-
-
-async def test_the_gate_is_asked_for_pauses_at_most_twice_a_second(world: World) -> None:
-    for n in range(1, 6):
-        await world.deliver(send(n, "a", "g"))
-    assert world.asked_for_pauses == 1
-    world.instant += FRESH
-    await world.deliver(send(6, "a", "g"))
-    assert world.asked_for_pauses == 2
-
-
-async def test_a_gate_that_goes_down_before_the_pauses_are_known_sends_nothing(world: World) -> None:
-    original = world.standing
-
-    async def answer_and_go_down(path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        answers = await original(path, keys)
-        world.gate_down = 3
-        return answers
-
-    world.standing = answer_and_go_down  # type: ignore[method-assign]
-    world.on_sleep = lambda: world.rules.append(Rule(provider="apns"))
-    assert not (await world.deliver(send(1, "a"))).outcomes
-    assert not world.sent
 
 
 async def test_of_a_send_in_two_batches_side_by_side_one_is_delivered() -> None:

@@ -20,7 +20,7 @@ from stream.delivery.errors import Action
 from stream.delivery.exchange import PushResponse, TransportError
 from stream.delivery.firsthand import MARGIN_SECONDS, Firsthand
 from stream.delivery.pauses import Pauses, held
-from tests.unit.test_delivery_deliverer import NOW, TIMEOUT, UNREGISTERED, FakeProvider, World, key, refusal, send
+from tests.unit.deliverer_world import NOW, TIMEOUT, UNREGISTERED, FakeProvider, World, key, refusal, send
 
 ADA = "ada@example.com"
 BUSY = replace(refusal(Action.retry, "apns_503_service_unavailable"), status=503)

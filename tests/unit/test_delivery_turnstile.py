@@ -22,7 +22,7 @@ from stream.delivery.progress import Job, Progress
 from stream.delivery.provider import CredentialsError
 from stream.delivery.route import ATTEMPTS
 from stream.delivery.turnstile.contract import Answers, Grant, State
-from tests.unit.test_delivery_deliverer import (
+from tests.unit.deliverer_world import (
     BUSY,
     EXPIRED_TOKEN,
     NOW,
