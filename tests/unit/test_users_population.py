@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.users import GeneratedUser, Population, user_id
 from batch.users.files import witnessed, write_csv
 from batch.users.places import places
+from batch.users.population import GeneratedUser, Population, user_id
 from shared.policy.kinds import KINDS, PRACTICE_AFTER
 from shared.policy.localtime import known_zones, local_date, local_time
 from shared.policy.window import streak_saver_due
