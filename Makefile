@@ -7,6 +7,8 @@ TOOLS := .surnia/tools
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen --quiet
 ARGS ?=
+# The stack, the demo and the tests start Python hundreds of times; without bytecode each start compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint format bench up down status chaos clean
 

@@ -33,6 +33,16 @@ def _no_settings_of_the_machine() -> Iterator[None]:
     os.environ.update(own)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_processes() -> None:
+    """Tests start hundreds of processes that live for seconds: what pays only later, or only in space, is left out."""
+    # Without bytecode each Python would compile all that it imports: half of its start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # A broker's second compiler takes more than it gives before the broker ends.
+    options = os.environ.get("JAVA_TOOL_OPTIONS", "")
+    os.environ["JAVA_TOOL_OPTIONS"] = f"{options} -XX:TieredStopAtLevel=1".strip()
+
+
 @pytest.fixture(scope="session")
 def stack_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a running local stack: PostgreSQL, Valkey and Kafka."""

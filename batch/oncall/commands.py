@@ -10,6 +10,7 @@ import typer
 
 from batch.users.terminal import fail, print_json, read_settings
 from shared.identity import MAX_USER_ID
+from shared.terminal import myself, one_line
 
 T = TypeVar("T")
 
@@ -47,10 +48,10 @@ def pause(
     nothing is paused.
     """
     from batch.oncall.pausing import hold, tell_paused
-    from batch.oncall.selectors import myself, rule_of, words
+    from batch.oncall.selectors import rule_of
 
     rule = rule_of(path, kind, provider, campaign)
-    reason, by = words(reason, "--reason", 500), words(by or myself(), "--by", 100)
+    reason, by = one_line(reason, "--reason", 500), one_line(by or myself(), "--by", 100)
     settings = read_settings()
     unless = "Nothing was paused. Ending the delivery workers stops all sends. "
     done = _run(lambda: hold(settings, rule, reason, by), unless)
@@ -76,12 +77,12 @@ def resume(
     answer.
     """
     from batch.oncall.pausing import let_go, tell_resumed
-    from batch.oncall.selectors import myself, rule_of, words
+    from batch.oncall.selectors import rule_of
 
     rule = rule_of(path, kind, provider, campaign)
     if (number is not None) + every + any(rule) > 1:
         raise typer.BadParameter("name the pauses by selectors, by --id or by --all: one of the three")
-    reason, by = words(reason, "--reason", 500), words(by or myself(), "--by", 100)
+    reason, by = one_line(reason, "--reason", 500), one_line(by or myself(), "--by", 100)
     settings = read_settings()
     which = None if every else number or rule
     done = _run(lambda: let_go(settings, which, reason, by), "Nothing was resumed. ")

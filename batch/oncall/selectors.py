@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import re
-import socket
 from collections.abc import Iterable
 
 import typer
@@ -37,23 +34,6 @@ def rule_of(path: str | None, kind: str | None, provider: str | None, campaign: 
         campaign=campaign,
         provider=_one_of(PROVIDERS, provider, "--provider"),
     )
-
-
-def words(text: str, option: str, most: int) -> str:
-    """A reason or a name: one line that can be printed."""
-    text = text.strip()
-    if not text or len(text) > most or not text.isprintable():
-        raise typer.BadParameter(f"one line of 1–{most} printable characters", param_hint=option)
-    return text
-
-
-def myself() -> str:
-    """Who types: user@host, as far as this machine knows."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # A container's user may have no name.
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def _one_of(known: Iterable[str], text: str | None, option: str) -> str | None:

@@ -8,24 +8,20 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from batch.users.database import connected, empty_tables
-from batch.users.files import witnessed, write_csv
-from batch.users.importer import ImportCounts, ImportFile
-from batch.users.load import LoadCounts, load
-from batch.users.population import GeneratedUser, Population
-from batch.users.progress import Advance, progress_bar
-from batch.users.rejects import Rejects
-from batch.users.show import NoSuchUserError, find_user, render
 from batch.users.source import FileFormat
 from batch.users.terminal import fail, print_json, read_settings, run
-from batch.users.validate import FormatError
 from shared.identity import MAX_USER_ID
 from shared.settings import GivenSettings, Settings
+
+if TYPE_CHECKING:
+    from batch.users.importer import ImportCounts, ImportFile
+    from batch.users.load import LoadCounts
+    from batch.users.population import GeneratedUser
+    from batch.users.progress import Advance
 
 SOME_REJECTED = 3
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object; progress goes to standard error.")]
@@ -71,6 +67,9 @@ def import_users(
     Exit code: 0 all rows loaded, 3 some were rejected, 1 or 2 the import could
     not run.
     """
+    from batch.users.importer import ImportFile
+    from batch.users.validate import FormatError
+
     settings = read_settings()
     rejects = rejects or file.with_name(file.name + ".rejects.csv")
     started = time.perf_counter()
@@ -114,6 +113,10 @@ def import_users(
 async def _import(
     settings: Settings, sources: list[ImportFile], rejects_path: Path, *, dry_run: bool
 ) -> list[ImportCounts]:
+    from batch.users.database import connected
+    from batch.users.progress import progress_bar
+    from batch.users.rejects import Rejects
+
     counts = []
     async with AsyncExitStack() as stack:
         connection = None if dry_run else await stack.enter_async_context(connected(settings))
@@ -150,6 +153,11 @@ def generate(
 
     The same --count, --seed and --as-of give the same users. Users who exist already are updated.
     """
+    from batch.users.files import witnessed, write_csv
+    from batch.users.load import LoadCounts
+    from batch.users.population import Population
+    from batch.users.progress import progress_bar
+
     settings = read_settings()
     started = time.perf_counter()
     population = Population(count, seed, _instant(as_of, settings), settings)
@@ -184,6 +192,9 @@ def _named_by_environment() -> bool:
 async def _generate(
     settings: Settings, chunks: Iterable[list[GeneratedUser]], advance: Advance, *, fresh: bool
 ) -> LoadCounts:
+    from batch.users.database import connected, empty_tables
+    from batch.users.load import load
+
     async with connected(settings) as connection:
         if fresh:
             await empty_tables(connection)
@@ -195,6 +206,11 @@ def show(
     identity: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_USER_ID)], as_json: JsonOption = False
 ) -> None:
     """One user with devices, times as the user's wall clock shows them."""
+    from rich.console import Console
+
+    from batch.users.database import connected
+    from batch.users.show import NoSuchUserError, find_user, render
+
     settings = read_settings()
 
     async def find() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads CSV and Parquet files as chunks of text fields, in bounded memory whatever the file holds.
+"""Reads CSV and (by parquet.py) Parquet files as chunks of text fields, in bounded memory whatever the file holds.
 
 Positions are lines of a CSV file (the header is line 1), rows of a Parquet file (from 1).
 """
@@ -11,10 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Protocol
-
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from batch.users.validate import FormatError
 
@@ -57,7 +53,12 @@ def open_source(path: Path, file_format: FileFormat | None) -> Source:
     if file_format is None:
         with path.open("rb") as file:
             file_format = FileFormat.parquet if file.read(4) == b"PAR1" else FileFormat.csv
-    return ParquetSource(path) if file_format is FileFormat.parquet else CsvSource(path)
+    if file_format is FileFormat.csv:
+        return CsvSource(path)
+    # Here, because loading Arrow takes longer than most commands do.
+    from batch.users.parquet import ParquetSource
+
+    return ParquetSource(path)
 
 
 class CsvSource:
@@ -121,46 +122,3 @@ def _fields(line: str) -> list[str]:
     if '"' not in line:
         return line.split(",")
     return next(csv.reader((line,), strict=True))
-
-
-class ParquetSource:
-    """Parquet, one record batch at a time; values become the text that a CSV file would have."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = pq.ParquetFile(path, pre_buffer=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FormatError(f"{path} cannot be read as Parquet: {str(error)[:200]}") from None
-        self.header = list(self._file.schema_arrow.names)
-        self.total = self._file.metadata.num_rows
-        for column in self._file.schema_arrow:
-            if pa.types.is_timestamp(column.type) and column.type.tz is None:
-                raise FormatError(f"column {column.name} has no time zone, write it as timestamp('us', 'UTC')")
-
-    def chunks(self) -> Iterator[RawChunk]:
-        done = 0
-        for batch in self._batches():
-            columns = [_texts(name, column) for name, column in zip(self.header, batch.columns, strict=True)]
-            rows = list(enumerate(map(list, zip(*columns, strict=True)), done + 1))
-            done += batch.num_rows
-            yield RawChunk(rows, [], done)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._file.iter_batches(batch_size=CHUNK_ROWS)
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(
-                f"{self._path} is damaged; rows before the damage are loaded: {str(error)[:200]}"
-            ) from None
-
-
-def _texts(name: str, column: pa.Array) -> list[str]:
-    try:
-        if pa.types.is_floating(column.type):
-            # Whole numbers with gaps: pandas keeps them as floats.
-            column = pc.cast(column, pa.int64())
-        texts = pc.fill_null(pc.cast(column, pa.string()), "")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise FormatError(f"column {name} ({column.type}) cannot be read: {str(error)[:200]}") from None
-    return list(texts.to_pylist())

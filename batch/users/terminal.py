@@ -8,7 +8,6 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
-import psycopg
 import typer
 
 from shared.settings import Settings, load_settings
@@ -26,6 +25,8 @@ def read_settings() -> Settings:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it; what a person can mend ends the command with its remedy."""
+    import psycopg
+
     # Two threads take turns here, one waiting for the socket for moments at a time: at the default of 5 ms a turn it
     # would wait longer for the interpreter than for PostgreSQL.
     sys.setswitchinterval(0.0005)

@@ -26,6 +26,8 @@ class Part(ABC):
     title: ClassVar[str]
     setting: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    discard_signal: ClassVar[signal.Signals] = signal.SIGKILL
+    """Ends it where its data goes with it: there is nothing to be put in order, which takes Kafka seconds."""
     stop_seconds: ClassVar[float] = 20
     start_seconds: ClassVar[float] = 60
 
@@ -102,13 +104,13 @@ class Part(ABC):
         )
         return PartError(self.title, f"{problem} {remedy}", self.log, process.tail(self.log))
 
-    def stop(self, record: PartRecord) -> bool:
-        """End our process and what is left of its group; False where it did not run."""
+    def stop(self, record: PartRecord, *, discard: bool = False) -> bool:
+        """End our process and what is left of its group; False where it did not run. `discard`: its data goes, too."""
         running = process_of(record)
         if running is None:
             return False
         was_alive = process.is_alive(running)
-        process.end(running, self.stop_signal, self.stop_seconds)
+        process.end(running, self.discard_signal if discard else self.stop_signal, self.stop_seconds)
         self.store.record(self.name, pid=None, pgid=None, started_ticks=None, started_at=None)
         return was_alive
 

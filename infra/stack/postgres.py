@@ -47,6 +47,8 @@ class Postgres(Part):
     setting = "postgres_url"
     # SIGINT is PostgreSQL's fast shutdown: end sessions, write a checkpoint, leave.
     stop_signal = signal.SIGINT
+    # Its immediate shutdown, without a checkpoint. Killed, it would leave its shared memory behind.
+    discard_signal = signal.SIGQUIT
 
     def launch(self, report: Report) -> ProcessId:
         runner = choose_runner()

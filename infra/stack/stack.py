@@ -252,7 +252,7 @@ class Stack:
             return create_topics(self.settings().model_copy(update={"kafka_brokers": address}))
         return ""
 
-    def _end(self, names: Iterable[str]) -> dict[str, bool]:
+    def _end(self, names: Iterable[str], *, discard: bool = False) -> dict[str, bool]:
         state = self.store.read()
         mine = [name for name in names if name in state.parts]
         settings = [self.parts[name].setting for name in mine]
@@ -266,12 +266,12 @@ class Stack:
         if not mine:
             return {}
         with ThreadPoolExecutor(max_workers=len(mine)) as pool:
-            ended = list(pool.map(lambda name: self.parts[name].stop(state.parts[name]), mine))
+            ended = list(pool.map(lambda name: self.parts[name].stop(state.parts[name], discard=discard), mine))
         return dict(zip(mine, ended, strict=True))
 
     def _empty(self, names: tuple[str, ...]) -> None:
         state = self.store.read()
-        self._end(names)
+        self._end(names, discard=True)
         for name in names:
             self.parts[name].empty(state.parts.get(name, PartRecord()))
 

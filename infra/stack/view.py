@@ -15,6 +15,7 @@ from rich.text import Text
 
 from infra.stack.stack import Progress
 from infra.stack.status import PartStatus, StackStatus
+from shared.terminal import size
 
 _COLOURS = {"running": "green", "given": "cyan", "stopped": "yellow"}
 
@@ -96,16 +97,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if minutes else f"{rest} s"
-
-
-def size(count: int) -> str:
-    """Bytes the way a person says them."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 def _state(part: PartStatus) -> str:

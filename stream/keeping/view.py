@@ -15,6 +15,7 @@ from shared.gate import Claim
 from shared.gate.pauses import what
 from shared.identity import SHARDS
 from shared.policy.kinds import Path
+from shared.terminal import size
 from stream.keeping.account import Rebuilt
 from stream.keeping.status import GateStatus
 
@@ -85,7 +86,7 @@ def _doors(found: GateStatus) -> Iterator[Text]:
 def _servers(found: GateStatus) -> Table:
     table = _table("server", "run id", "memory used")
     for name, server in found.servers.items():
-        table.add_row(name, server.run_id, _size(server.memory_bytes))
+        table.add_row(name, server.run_id, size(server.memory_bytes))
     return table
 
 
@@ -102,12 +103,12 @@ def _day(found: GateStatus) -> Iterator[RenderableType]:
         yield table
     if day.opted_out:
         yield Text("Opted out: " + ", ".join(f"{n:,} of {kind}" for kind, n in day.opted_out.items()))
-    each = [f"{_size(day.memory_bytes)} for that date"]
+    each = [f"{size(day.memory_bytes)} for that date"]
     if day.bytes_a_claim and day.bytes_a_user:
         each += [f"{day.bytes_a_claim:.1f} B a claim", f"{day.bytes_a_user:.1f} B a user"]
     total = sum(found.memory_bytes.values())
     yield Text(
-        f"Memory: {', '.join(each)}; {_size(total)} for {len(found.memory_bytes)} dates, without campaigns' lists"
+        f"Memory: {', '.join(each)}; {size(total)} for {len(found.memory_bytes)} dates, without campaigns' lists"
     )
 
 
@@ -137,15 +138,6 @@ def _table(*headings: str) -> Table:
         numbers = heading not in ("server", "run id", "kind", "path", "due index")
         table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
     return table
-
-
-def _size(count: int) -> str:
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 def account(done: Rebuilt) -> str:

@@ -53,7 +53,7 @@ def engine(environment: dict[str, str], tmp_path: Path, server: MailServer) -> I
             engine.start("stream", "delivery", "ledger")
             yield engine
         finally:
-            engine.stop()
+            engine.kill()
 
 
 def produce(engine: Engine, at: float, user: int, *events: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -27,19 +26,12 @@ from tests.integration.support import (
     message,
     read,
     redis_state,
-    running,
     sql,
     tables,
 )
 
 USER, OTHER = 4_242, 4_243
 LISBON = {"time_zone": "Europe/Lisbon"}
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
 
 
 async def deliver(runtime: Runtime, *raw: bytes) -> None:

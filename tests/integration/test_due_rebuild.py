@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from shared.clock import FileClock
 from shared.identity import SHARDS
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
@@ -24,16 +20,9 @@ from tests.integration.support import (
     message,
     practised_at,
     redis_state,
-    running,
 )
 
 LISBON = "Europe/Lisbon"
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
 
 
 async def due(runtime: Runtime, kind: ReminderKind) -> dict[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -42,12 +42,6 @@ from tests.integration.support import (
 ALL = range(SHARDS)
 USER = 4_242
 DUE = NOON - 60
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
 
 
 def decided_tomorrow(settings: Settings) -> dict[int, str]:

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
 
 import pytest
 
-from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey, Standing, open_fresh
+from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey, Standing
 from shared.gate.keeper import Fact
 from shared.gate.keys import epoch_key
 from shared.identity import SHARDS, shard_of
 from shared.policy.kinds import KINDS, Path
 from shared.settings import Settings
-from tests.integration.valkeys import Valkey, running, settings_for
+from tests.integration.valkeys import Valkey, emptied, settings_for
 
+VALKEY_OPTIONS = ("hash-max-listpack-entries 512",)
 TODAY = date(2026, 11, 21)
 TOMORROW = date(2026, 11, 22)
 NO_COMEBACKS = 1 << KINDS["comeback"].code
 NO_CAMPAIGNS = 1 << KINDS["campaign"].code
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    server = Valkey(tmp_path_factory.mktemp("gate") / "server", "hash-max-listpack-entries 512")
-    with running(server):
-        yield server
-
-
 @pytest.fixture
 async def settings(server: Valkey) -> Settings:
-    """An empty gate that is open."""
-    server("FLUSHALL")
-    settings = settings_for(server.url)
-    await open_fresh(settings)
-    return settings
-
-
-@pytest.fixture
-async def gate(settings: Settings) -> AsyncIterator[RedisGate]:
-    gate = RedisGate.connect(settings)
-    yield gate
-    await gate.close()
+    return await emptied(server)
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import date
 from typing import Any, TypeVar
 
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,7 +17,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey
@@ -30,8 +27,9 @@ from shared.identity import MAX_USER_ID, bucket_of, shard_of
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import KINDS, Path
 from tests.integration.gate_model import CAMPAIGN, KIND_BITS, Day, Model
+from tests.integration.machines import run_machine
 from tests.integration.support import users_of_shard
-from tests.integration.valkeys import Valkey, running, settings_for
+from tests.integration.valkeys import Valkey, settings_for
 
 T = TypeVar("T")
 Thing = TypeVar("Thing", SendKey, Fact)
@@ -311,27 +309,5 @@ def told(value: int) -> Day:
     return day
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    server = Valkey(tmp_path_factory.mktemp("model") / "server")
-    with running(server):
-        yield server
-
-
 def test_the_gate_does_what_the_model_does(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.client() as client:
-        monkeypatch.setattr(Machine, "url", server.url, raising=False)
-        monkeypatch.setattr(Machine, "client", client, raising=False)
-        run_state_machine_as_test(
-            Machine,
-            settings=hypothesis_settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=40,
-                deadline=None,
-                # A failure prints what makes it again. Explaining it would take minutes more.
-                print_blob=True,
-                report_multiple_bugs=False,
-                phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    run_machine(Machine, server, monkeypatch, EXAMPLES, 40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import date
 from typing import Any
 
@@ -23,16 +23,10 @@ from shared.wire.sends import Outcome, OutcomeBatch, Result, RetiredToken, encod
 from stream.ledger import Ledger, handle_outcomes
 from stream.runtime import Runtime
 from tests.conftest import NOON
-from tests.integration.support import DAY, TODAY, add_users, message, read, running, sql, tables, token_of
+from tests.integration.support import DAY, TODAY, add_users, message, read, sql, tables, token_of
 
 USER = 4_242
 Deliver = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
 
 
 @pytest.fixture

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from pathlib import Path as Folder
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec.structs import replace
-from pydantic import SecretStr
 from redis import Redis
 
-from infra.stack.stack import Stack
-from shared.clock import utc
-from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey, Standing, pauses
+from shared.gate import Claim, GateClosedError, SendKey, Standing
 from shared.gate.keys import epoch_key
 from shared.identity import SHARDS, shard_of
-from shared.lag import group_of
 from shared.policy.kinds import Path
 from shared.policy.window import practice_due, streak_saver_due
 from shared.producer import Record
 from shared.settings import Settings
-from shared.wire.sends import OutcomeBatch, Result, Send, SendBatch, encode
+from shared.wire.sends import OutcomeBatch, Result, SendBatch, encode
 from stream.activity import handle_events
 from stream.due.fire import Firing
-from stream.keeping.auto import AutoRebuild
-from stream.keeping.rebuild import ATTEMPTS, rebuild
-from stream.ledger import Ledger
+from stream.keeping.rebuild import rebuild
 from stream.runtime import Runtime
 from tests.conftest import NOON
 from tests.integration.lost import History, due_state, gate_state, lose, outcome, send
+from tests.integration.rebuilds import claim, commit, of, write_ledger, write_sends
 from tests.integration.support import (
     DAY,
     HOUR,
@@ -47,42 +39,6 @@ from tests.integration.support import (
 )
 
 LISBON = "Europe/Lisbon"
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
-
-
-def of(user: int, kind: str = "practice") -> Send:
-    """A send in Lisbon."""
-    return send(4 * user, kind)
-
-
-async def claim(runtime: Runtime, *sends: Send, path: Path = Path.stream) -> list[Claim]:
-    return [
-        answer
-        for each in sends
-        for answer in await runtime.gate.claim(path, each.kind, each.local_date, [each.user_id], each.campaign)
-    ]
-
-
-async def write_sends(runtime: Runtime, *sends: Send, path: Path = Path.stream) -> None:
-    await runtime.producer.write([Record(runtime.topics.urgent, None, encode(SendBatch(path, NOON, sends)))])
-
-
-async def write_ledger(runtime: Runtime, *ended: tuple[Send, Result, str], path: Path = Path.stream) -> None:
-    await Ledger(runtime.pool).write([OutcomeBatch(path, tuple(outcome(*each) for each in ended))])
-
-
-async def commit(settings: Settings, role: str, *topics: str) -> None:
-    """As if the role's agents had handled all that these topics hold."""
-    partitions = [TopicPartition(topic, n) for topic in topics for n in range(settings.partitions)]
-    group = group_of(role, settings.topic_prefix)
-    async with AIOKafkaConsumer(bootstrap_servers=settings.require_kafka(), group_id=group) as consumer:
-        consumer.assign(partitions)
-        await consumer.commit(await consumer.end_offsets(partitions))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -322,115 +278,3 @@ async def test_timers_of_lessons_that_were_not_finished_come_back_once(settings:
     assert done.timers == 1
     timers = {(user, at) for kind, user, at in await due_state(settings) if kind == b"abandoned_lesson"}
     assert timers == {(4, NOON - 60 + 1800)}
-
-
-async def test_data_lost_again_meanwhile_does_not_open_it_half(settings: Settings, runtime: Runtime) -> None:
-    await write_ledger(runtime, (of(1), Result.delivered, "accepted"))
-    await lose(settings)
-    done = await rebuild(runtime, tell=_flushing(settings, times=1))
-    assert (done.attempts, done.still_closed) == (2, [])
-    assert await claim(runtime, of(1)) == [Claim.settled_before]
-
-
-async def test_data_lost_again_and_again_leaves_it_closed(settings: Settings, runtime: Runtime) -> None:
-    await lose(settings)
-    done = await rebuild(runtime, tell=_flushing(settings, times=99))
-    assert (done.attempts, len(done.still_closed)) == (ATTEMPTS, SHARDS)
-    with pytest.raises(GateClosedError):
-        await claim(runtime, of(1))
-
-
-def _flushing(settings: Settings, times: int) -> Callable[[str, int, int], None]:
-    """Loses the data when a rebuild has read the ledger, so many times."""
-    left = times
-
-    def tell(what: str, done: int, expected: int) -> None:
-        nonlocal left
-        if what == "users" and done == 0 and left:
-            left -= 1
-            with Redis.from_url(settings.require_redis()) as redis:
-                redis.flushall()
-
-    return tell
-
-
-async def test_a_rebuild_that_is_cut_off_leaves_it_closed_and_the_next_one_finishes(
-    settings: Settings, runtime: Runtime
-) -> None:
-    await History(settings, runtime, 11).happen()
-    before = await gate_state(settings)
-    await lose(settings)
-
-    def cut_off(what: str, done: int, expected: int) -> None:
-        if what == "users":
-            raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        await rebuild(runtime, tell=cut_off)
-    with pytest.raises(GateClosedError):
-        await claim(runtime, of(1))
-    await rebuild(runtime)
-    assert await gate_state(settings) == before
-
-
-async def test_it_opens_with_the_pauses_in_force(settings: Settings, runtime: Runtime) -> None:
-    async with await pauses.connect(settings) as connection:
-        await pauses.pause(connection, Rule(kind="practice"), "r", "ana", utc(NOON))
-        gone, _ = await pauses.pause(connection, Rule(kind="comeback"), "r", "ana", utc(NOON))
-        await pauses.resume(connection, gone.id, "r", "ana", utc(NOON))
-    await lose(settings)
-    await rebuild(runtime)
-    assert await claim(runtime, of(1), of(1, "streak_saver")) == [Claim.paused, Claim.granted]
-    assert await runtime.gate.pauses() == (Rule(kind="practice"),)
-
-
-async def test_of_many_workers_one_rebuilds_and_all_find_it_open(settings: Settings, runtime: Runtime) -> None:
-    await write_ledger(runtime, (of(1), Result.delivered, "accepted"))
-    async with running(settings) as second, running(settings) as third:
-        workers = [AutoRebuild(each) for each in (runtime, second, third)]
-        assert await asyncio.gather(*(worker.look() for worker in workers)) == [None] * 3
-        await lose(settings)
-        done = [each for each in await asyncio.gather(*(worker.look() for worker in workers)) if each]
-        assert len(done) == 1
-        assert done[0].settled == 1
-        assert await asyncio.gather(*(worker.look() for worker in workers)) == [None] * 3
-    assert await claim(runtime, of(1)) == [Claim.settled_before]
-
-
-async def test_a_server_that_restarted_is_closed_unless_its_data_is_known_to_be_whole(
-    settings: Settings, tmp_path: Folder
-) -> None:
-    stack = Stack(tmp_path / "own")
-
-    def start() -> Settings:
-        stack.up(parts=["valkey"])
-        return settings.model_copy(update={"redis_url": SecretStr(stack.addresses()["redis_url"])})
-
-    async def asked(settings: Settings) -> list[Claim]:
-        gate = RedisGate.connect(settings)
-        try:
-            return await gate.claim(Path.stream, "practice", TODAY, [4])
-        finally:
-            await gate.close()
-
-    try:
-        mine = start()
-        async with running(mine) as runtime:
-            await rebuild(runtime)
-        assert await asked(mine) == [Claim.granted]
-        stack.down()
-        mine = start()
-        with pytest.raises(GateClosedError, match="restarted"):
-            await asked(mine)
-        assert await asked(mine.model_copy(update={"gate_durable": True})) == [Claim.granted_again]
-        keeper = Keeper.connect(mine)
-        with Redis.from_url(mine.require_redis()) as redis:
-            redis.delete(epoch_key(9))
-        assert await keeper.trust(range(SHARDS), "told") == [9], "without its epoch its data is gone"
-        assert list(await keeper.closed()) == [9]
-        await keeper.close()
-        assert await asked(mine) == [Claim.granted_again]
-        async with running(mine) as runtime:
-            assert (await rebuild(runtime)).shards == [9]
-    finally:
-        stack.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,13 +60,6 @@ class Two:
         assert (grant.n, grant.state) == (10, State.half_open)
         grant = await self.one.ask("apns", Lane.normal, 0, [Answers(grant.turn, 10)])
         assert grant.state is State.closed
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    server = Valkey(tmp_path_factory.mktemp("turnstile") / "server")
-    with running(server):
-        yield server
 
 
 @pytest.fixture

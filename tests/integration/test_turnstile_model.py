@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import Lane
 from stream.delivery.turnstile.contract import Answers, Grant, State
 from stream.delivery.turnstile.redis import RedisTurnstile
+from tests.integration.machines import run_machine
 from tests.integration.turnstile_model import PROBES, Model
-from tests.integration.valkeys import Valkey, running, settings_for
+from tests.integration.valkeys import Valkey, settings_for
 
 T = TypeVar("T")
 
@@ -156,26 +155,5 @@ class Machine(RuleBasedStateMachine):
             assert total <= self.model.rate * (end - t) + max(self.model.rate, 2) + 1e-6
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    server = Valkey(tmp_path_factory.mktemp("turnstile") / "server")
-    with running(server):
-        yield server
-
-
 def test_the_turnstile_does_what_the_model_does(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    with server.client() as client:
-        monkeypatch.setattr(Machine, "url", server.url, raising=False)
-        monkeypatch.setattr(Machine, "client", client, raising=False)
-        run_state_machine_as_test(
-            Machine,
-            settings=hypothesis_settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=50,
-                deadline=None,
-                print_blob=True,
-                report_multiple_bugs=False,
-                phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    run_machine(Machine, server, monkeypatch, EXAMPLES, 50)

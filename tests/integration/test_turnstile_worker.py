@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from infra.simulator.engine_settings import engine_settings
-from infra.simulator.process import SimulatorProcess
 from shared.clock import FileClock
 from shared.policy.kinds import Path as SendPath
 from shared.wire.sends import Outcome, Send, SendBatch
 from stream.delivery.turnstile.contract import State
 from stream.delivery.turnstile.redis import RedisTurnstile
 from tests.conftest import NOON
+from tests.integration.deliveries import Worker, claim, delivering, plan, send, wait_for, write
 from tests.integration.support import HOUR
-from tests.integration.test_parking import Worker, claim, plan, send, wait_for, write
 
 IOS = (*range(1, 4), *range(7, 64))
 ANDROID = range(4, 7)
@@ -29,19 +27,8 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
-    folder = tmp_path / "state"
-    with SimulatorProcess(folder, environment=environment) as simulator:
-        environment |= engine_settings(folder, simulator.url)
-        environment |= {"SURNIA_PUSH_TIMEOUT_SECONDS": "1", "SURNIA_FCM_PER_SECOND": "10000"}
-        worker = Worker(simulator, environment, folder)
-        try:
-            worker.start()
-            yield worker
-        except BaseException:
-            print(worker.tail())
-            raise
-        finally:
-            worker.stop()
+    with delivering(environment, tmp_path / "state", SURNIA_FCM_PER_SECOND="10000") as worker:
+        yield worker
 
 
 async def plan_in_two(worker: Worker, *users: int, expires_at: float = NOON + HOUR) -> None:

@@ -18,8 +18,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from batch.users import Population, load
 from batch.users.commands import register
+from batch.users.load import load
+from batch.users.population import Population
 from infra.stack.stack import Stack
 from shared.clock import FileClock
 from shared.identity import MAX_USER_ID, shard_of

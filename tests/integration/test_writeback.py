@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,16 +13,10 @@ from shared.wire.events import decode_event
 from stream.effects import effects_of
 from stream.runtime import Runtime
 from tests.conftest import NOON
-from tests.integration.support import DAY, HOUR, IOS, TODAY, YESTERDAY, event, running, sql, tables
+from tests.integration.support import DAY, HOUR, IOS, TODAY, YESTERDAY, event, sql, tables
 
 USER, OTHER = 4_242, 4_243
 Deliver = Callable[..., Awaitable[None]]
-
-
-@pytest.fixture
-async def runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    async with running(settings) as runtime:
-        yield runtime
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 from urllib.parse import quote
@@ -17,6 +17,7 @@ import redis
 from infra.stack import process
 from infra.stack.state import LOOPBACK, choose_port
 from infra.stack.valkey import find_binary
+from shared.gate import RedisGate, open_fresh
 from shared.settings import Settings
 from tests.conftest import settings_of
 
@@ -114,6 +115,28 @@ def settings_for(url: str, **more: object) -> Settings:
     """Settings of a gate at that address and of nothing else."""
     values = {"redis_url": url, "gate_bucket_bits": 2, **more}
     return settings_of({f"SURNIA_{name.upper()}": str(value) for name, value in values.items()})
+
+
+async def emptied(server: Valkey) -> Settings:
+    """Settings of a gate that is open and has nothing in it."""
+    server("FLUSHALL")
+    settings = settings_for(server.url)
+    await open_fresh(settings)
+    return settings
+
+
+@asynccontextmanager
+async def gate_of(settings: Settings) -> AsyncIterator[RedisGate]:
+    gate = RedisGate.connect(settings)
+    try:
+        yield gate
+    finally:
+        await gate.close()
+
+
+def gate_at(url: str, **more: object) -> AbstractAsyncContextManager[RedisGate]:
+    """A gate at that address."""
+    return gate_of(settings_for(url, **more))
 
 
 @overload

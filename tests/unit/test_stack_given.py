@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from infra.stack import commands, status
 from infra.stack.errors import StackError
 from infra.stack.stack import Stack
-from infra.stack.view import duration, size
+from infra.stack.view import duration
 from shared.settings import GivenSettings, Settings
 
 
@@ -86,11 +86,6 @@ def test_passwords_are_not_shown(address: str, shown: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(3.9, "3 s"), (61, "1 min"), (3661, "1 h 1 min"), (90_000, "1 d 1 h")])
 def test_durations_are_said(seconds: float, said: str) -> None:
     assert duration(seconds) == said
-
-
-@pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (12_345, "12 kB"), (72e6, "72 MB"), (1.25e9, "1.2 GB")])
-def test_sizes_are_said(count: int, said: str) -> None:
-    assert size(count) == said
 
 
 def test_status_of_nothing_is_exit_code_1_and_says_what_to_type() -> None:

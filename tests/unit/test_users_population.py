@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.users import GeneratedUser, Population, user_id
 from batch.users.files import witnessed, write_csv
 from batch.users.places import places
-from batch.users.population import IOS_FCM_SHARE
+from batch.users.population import IOS_FCM_SHARE, GeneratedUser, Population, user_id
 from infra.simulator.devices import Devices
 from shared.policy.kinds import KINDS, PRACTICE_AFTER
 from shared.policy.localtime import known_zones, local_date, local_time

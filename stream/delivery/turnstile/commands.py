@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from shared.settings import load_settings
+from shared.terminal import myself, one_line
 
 if TYPE_CHECKING:
     from stream.delivery.turnstile.redis import RedisTurnstile
@@ -93,9 +94,8 @@ def reset(name: Name) -> None:
 
 def _force(name: str, state: str, reason: str, by: str | None) -> str:
     from stream.delivery.turnstile.contract import State
-    from stream.delivery.turnstile.status import myself
 
-    reason, who = _line(reason, "--reason", 500), _line(by or myself(), "--by", 100)
+    reason, who = one_line(reason, "--reason", 500), one_line(by or myself(), "--by", 100)
 
     async def work(turnstile: RedisTurnstile) -> str:
         provider = _provider(turnstile, name)
@@ -112,13 +112,6 @@ def _provider(turnstile: RedisTurnstile, name: str) -> str:
     if name not in known:
         raise typer.BadParameter(f"{name[:80]!r} is none of {', '.join(known)}", param_hint="NAME")
     return known[name]
-
-
-def _line(text: str, option: str, most: int) -> str:
-    text = text.strip()
-    if not text or len(text) > most or not text.isprintable():
-        raise typer.BadParameter(f"one line of 1–{most} printable characters", param_hint=option)
-    return text
 
 
 def _run(work: Callable[[RedisTurnstile], Coroutine[Any, Any, T]]) -> T:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -126,12 +123,3 @@ def shown(every: Sequence[ProviderStatus]) -> Table:
 
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:,.0f} s"
-
-
-def myself() -> str:
-    """Who types: user@host, as far as this machine knows."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # A container's user may have no name.
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
