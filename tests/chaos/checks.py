@@ -81,7 +81,7 @@ class _Sends:
     """The accepted pushes, and which send each of them is."""
 
     def __init__(self, load: Load, accepted: list[Accepted]) -> None:
-        owners = {token: user.id for user in load.users for _, token in user.devices}
+        owners = {token: user.id for user in load.users for _, *tokens in user.devices for token in tokens if token}
         days = dates_of(load)
         self.known: list[tuple[Accepted, int, date]] = []
         self.strangers: list[str] = []
@@ -153,8 +153,9 @@ def _witness(world: World, evidence: Evidence, accepted: list[Accepted], count: 
     """The simulator's judge over the journal, with the users' time zones and the moment each push was judged at."""
     devices, times = Devices(), _Times(world)
     for user in evidence.load.users:
-        for _, token in user.devices:
-            devices.add(token, user.time_zone)
+        for _, *tokens in user.devices:
+            for token in filter(None, tokens):
+                devices.add(token, user.time_zone, device=f"{user.id} {tokens[0]}")
     witness = Witness(devices)
     for push, at in ((record.push, record.at) for record in accepted):
         lately = times.shown_lately(at, evidence.stale)
@@ -164,9 +165,9 @@ def _witness(world: World, evidence: Evidence, accepted: list[Accepted], count: 
     count.shown_twice = stats["shown_twice"] - stats["repeated_calls"]
     if count.shown_twice or stats["outside_window"] or stats["without_send_id"]:
         yield f"the witness says {stats}"
-    collapse_ids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    collapse_ids: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
     for push in (record.push for record in accepted):
-        collapse_ids[push.token, push.send_id].add(push.collapse_id)
+        collapse_ids[devices.screen(push.token), push.send_id].add(push.collapse_id)
     for (_, send), ids in collapse_ids.items():
         if len(ids) > 1 or "" in ids:
             yield f"send {send} was called with the collapse ids {sorted(ids)}"

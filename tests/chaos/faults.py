@@ -98,6 +98,18 @@ def kill_simulator(world: World, rng: Random) -> None:
     world.start_simulator()
 
 
+def refuse_at_apns(world: World, rng: Random) -> None:
+    """Long enough for the breaker: iPhones with a token of FCM are reached by that, the others wait."""
+    world.break_providers({"provider": "apns", "reason": "ServiceUnavailable"}, seconds=rng.uniform(3, 10))
+
+
+def lose_answers(world: World, rng: Random) -> None:
+    """A provider accepts, and every second answer never comes."""
+    _until_receiving(world)
+    rule = {"provider": rng.choice(("apns", "fcm")), "transport": {"fault": "reset", "when": "after"}}
+    world.break_providers(rule | {"probability": 0.5, "seed": rng.randrange(1000)}, seconds=rng.uniform(2, 8))
+
+
 def cut_stream(world: World, rng: Random) -> None:
     _disturb(world, rng, "stream", freeze=False)
 
@@ -141,6 +153,8 @@ FAULTS = (
     Fault("PostgreSQL killed", kill_postgres),
     Fault("Kafka killed", kill_kafka, repeats=True),
     Fault("simulator killed", kill_simulator, repeats=True, stale=15.0),
+    Fault("APNs refuses all", refuse_at_apns),
+    Fault("answers lost", lose_answers, repeats=True),
     Fault("stream–Redis cut", cut_stream),
     Fault("delivery–Redis cut", cut_delivery, repeats=True),
     Fault("stream–Redis frozen", freeze_stream),

@@ -39,8 +39,8 @@ class User:
     time_zone: str
     last_seen: float
     """The last practice before the seed's events, unix seconds."""
-    devices: tuple[tuple[str, str], ...]
-    """(platform, token)"""
+    devices: tuple[tuple[str, str, str | None], ...]
+    """(platform, token, token of FCM on an iOS device)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,12 @@ class Load:
                 ],
             )
             cursor.executemany(
-                "INSERT INTO devices (user_id, device_id, platform, token, registered_at) VALUES (%s, %s, %s, %s, %s)",
+                "INSERT INTO devices (user_id, device_id, platform, token, fcm_token, registered_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s)",
                 [
-                    (user.id, f"device-{n}", platform, token, utc(user.last_seen))
+                    (user.id, f"device-{n}", *device, utc(user.last_seen))
                     for user in self.users
-                    for n, (platform, token) in enumerate(user.devices)
+                    for n, device in enumerate(user.devices)
                 ],
             )
 
@@ -182,9 +183,11 @@ class _Maker:
     def _user(self, zone: str, last_seen: float) -> User:
         number = len(self._load.users)
         user_id = (self._load.seed + 1) * _IDS_APART + number * 7919
-        devices = [("ios", f"{user_id:064x}")] if number % 2 else [("android", f"phone-{user_id:032x}")]
+        devices: list[tuple[str, str, str | None]] = [("android", f"phone-{user_id:032x}", None)]
+        if number % 2:
+            devices = [("ios", f"{user_id:064x}", f"spare-{user_id:032x}" if number % 4 == 1 else None)]
         if self._rng.random() < 0.1:
-            devices.append(("android", f"tablet-{user_id:032x}"))
+            devices.append(("android", f"tablet-{user_id:032x}", None))
         user = User(user_id, zone, last_seen, tuple(devices))
         self._load.users.append(user)
         return user

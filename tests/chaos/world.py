@@ -168,6 +168,15 @@ class World:
         with self._locks["simulator"]:
             self.simulator.kill()
 
+    def break_providers(self, *rules: dict[str, Any], seconds: float) -> None:
+        """Put these before the faults that there always are; a simulator that is killed meanwhile forgets them."""
+        for faults in ([*rules, *_PROVIDER_FAULTS], _PROVIDER_FAULTS):
+            # While it is dead there is nobody to tell, and it comes back with its own.
+            with self._locks["simulator"], contextlib.suppress(OSError, RuntimeError):
+                self.simulator.set_faults(*faults)
+            if faults is not _PROVIDER_FAULTS:
+                time.sleep(seconds)
+
     def start_simulator(self) -> None:
         with self._locks["simulator"]:
             self.simulator.start()
