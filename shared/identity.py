@@ -52,7 +52,7 @@ def send_id(user_id: int, kind: str, local_date: date, campaign: str = "") -> UU
 
 
 def send_id_text(user_id: int, kind: str, local_date: date, campaign: str = "") -> str:
-    """`str(send_id(…))` at a quarter of its cost: delivery needs one for every send, and no UUID."""
+    """`str(send_id(…))`, cheaper: delivery needs one for every send, and no UUID."""
     name = f"{user_id}:{kind}:{campaign or local_date.isoformat()}".encode()
     # As RFC 9562 lays out version 5; whoever it is hidden from is not what the hash is for.
     found = sha1(_SEND_NAMESPACE_BYTES + name, usedforsecurity=False).hexdigest()
