@@ -86,7 +86,7 @@ class EasyHandle:
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)
         # Neither provider asks for one, and each header is 2% of what libcurl does for a request.
         curl.setopt(pycurl.USERAGENT, "")
-        # C calls C: a method of ours would be as dear as all the rest of an answer.
+        # C calls C, without a frame of Python's for each answer.
         curl.setopt(pycurl.WRITEFUNCTION, self._body.append)
         curl.setopt(pycurl.MAXFILESIZE, MAX_BODY)
 
