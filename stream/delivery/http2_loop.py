@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import selectors
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count, repeat
-from time import monotonic
+from time import monotonic, process_time
 
 import pycurl
 import structlog
@@ -17,15 +16,17 @@ import structlog
 from stream.delivery.exchange import Answer, PushRequest, TransportError
 from stream.delivery.http2_batch import CUT_OFF, NOT_SENT, Batch, EngineClosedError
 from stream.delivery.http2_handle import EasyHandle
+from stream.delivery.http2_sockets import Sockets
 
 _log = structlog.get_logger(__name__)
 
-_READ = {pycurl.POLL_IN, pycurl.POLL_INOUT}
-_WRITE = {pycurl.POLL_OUT, pycurl.POLL_INOUT}
-
-
 _SILENT = {"timeout", "resolve"}
 """Failures that take seconds each: one after the other they would hold a batch up for minutes."""
+
+_ENOUGH = 64
+"""Requests under way to one provider with which a fast one keeps the thread busy."""
+_LOOK_SECONDS = 0.02
+_BUSY = 0.85
 
 _Job = tuple[Batch, int, PushRequest]
 
@@ -41,7 +42,7 @@ class _Host:
         self.window = 1
         """Requests that may be under way: one until something is answered, then one more for each answer, and one again
         when a connection was lost. A new connection allows few streams (APNs: one, until a token was accepted), says so
-        only after it was opened, and refuses what came before that."""
+        only after it was opened, and refuses what came before that. From `_ENOUGH` on see `_adapt`."""
 
 
 class CurlLoop:
@@ -57,20 +58,18 @@ class CurlLoop:
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._ear.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._sockets = Sockets(self._ear)
         self._idle: list[EasyHandle] = []
         self._flying: dict[pycurl.Curl, tuple[EasyHandle, _Host, _Job]] = {}
         self._hosts: dict[str, _Host] = {}
-        # When something last came in on each socket.
-        self._heard: dict[int, float] = {}
+        self._looked, self._used = monotonic(), process_time()
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
         # Under full load every connection gets its part; a provider's own smaller limit (SETTINGS) wins.
         multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, -(-max_in_flight // connections))
         # No timer function: libcurl would call it for every request. It is asked once for many.
-        multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
 
     def submit(self, batch: Batch) -> None:
         """Hand a batch over; its answers come by `on_done`, called in the loop's thread."""
@@ -92,40 +91,43 @@ class CurlLoop:
         with suppress(OSError):  # Full of rings that were not heard yet, or closed because the loop has ended.
             self._bell.send(b"\0")
 
-    def _on_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
-        known = fd in self._selector.get_map()
-        events = (selectors.EVENT_READ if what in _READ else 0) | (selectors.EVENT_WRITE if what in _WRITE else 0)
-        if not events:
-            self._heard.pop(fd, None)
-            if known:
-                self._selector.unregister(fd)
-        elif known:
-            self._selector.modify(fd, events)
-        else:
-            self._selector.register(fd, events)
-
     def run(self) -> None:
         """The thread's body. Sleeps in the selector until a socket, a timer or the bell has something."""
         try:
             while not self._stopping:
                 due = self._multi.timeout()
-                for key, events in self._selector.select(None if due < 0 else due / 1000):
-                    if key.fileobj is self._ear:
-                        self._hear()
-                    else:
-                        readable = 0
-                        if events & selectors.EVENT_READ:
-                            readable, self._heard[key.fd] = pycurl.CSELECT_IN, monotonic()
-                        writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-                        self._multi.socket_action(key.fd, readable | writable)
-                if self._multi.timeout() == 0:
-                    self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+                ready = self._sockets.ready(None if due < 0 else due / 1000)
+                with self._sockets.gathered():
+                    for fd, bits in ready:
+                        if bits:
+                            self._multi.socket_action(fd, bits)
+                        else:
+                            self._hear()
+                    if self._multi.timeout() == 0:
+                        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
                 self._collect()
+                self._adapt()
                 self._launch()
         except Exception:
             _log.exception("delivery.engine_failed", remedy="restart the worker; what was under way is retried")
         finally:
             self._end()
+
+    def _adapt(self) -> None:
+        """More requests under way where the process has time to spare, so that a distant provider is kept busy; fewer
+        where it has none. Then more would only wait here, and what libcurl keeps of each would no longer fit into the
+        processor's caches: with 500 a push took half as long again as with 64."""
+        now = monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        used = process_time()
+        busy = used - self._used > _BUSY * (now - self._looked)
+        self._looked, self._used = now, used
+        for host in self._hosts.values():
+            if host.window >= _ENOUGH and busy:
+                host.window = max(_ENOUGH, host.window * 3 // 4)
+            elif host.window >= _ENOUGH and host.waiting:
+                host.window = min(self._max_in_flight, host.window * 5 // 4)
 
     def _hear(self) -> None:
         with suppress(BlockingIOError):
@@ -180,21 +182,8 @@ class CurlLoop:
                 handle = self._flying[curl][0]
                 failure = handle.failure(code, message)
                 if isinstance(failure, TransportError) and failure.reason == "timeout":
-                    self._hang_up_if_deaf(curl, failure.seconds)
+                    self._sockets.hang_up_if_deaf(curl.getinfo(pycurl.LASTSOCKET), failure.seconds)
                 self._finish(curl, failure)
-
-    def _hang_up_if_deaf(self, curl: pycurl.Curl, seconds: float) -> None:
-        """End the connection on which a request waited so long in vain, if nothing else was heard on it either.
-
-        libcurl keeps it: a request that times out says nothing about a connection that carries many (curl's known issue
-        17225). One that a firewall has forgotten would swallow all that follows.
-        """
-        fd = curl.getinfo(pycurl.LASTSOCKET)
-        if fd < 0 or self._heard.get(fd, 0.0) > monotonic() - seconds:
-            return
-        with suppress(OSError), socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as connection:
-            # libcurl finds out by itself, as when the other side has ended it.
-            connection.shutdown(socket.SHUT_RDWR)
 
     def _finish(self, curl: pycurl.Curl, answer: Answer) -> None:
         handle, host, (batch, index, _) = self._flying.pop(curl)
@@ -202,7 +191,7 @@ class CurlLoop:
         self._idle.append(handle)
         host.flying -= 1
         if not isinstance(answer, TransportError):
-            if host.window < self._max_in_flight:
+            if host.window < min(_ENOUGH, self._max_in_flight):
                 host.window += 1
         else:
             host.window = self._max_in_flight if answer.reason in _SILENT else 1
@@ -220,6 +209,6 @@ class CurlLoop:
         for handle in self._idle:
             handle.curl.close()
         self._multi.close()
-        self._selector.close()
+        self._sockets.close()
         self._ear.close()
         self._bell.close()

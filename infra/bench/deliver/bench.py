@@ -60,7 +60,7 @@ class DeliverBench(msgspec.Struct):
     engine_ratio_to_aioapns: float | None
     path_ratio_to_aioapns: float | None
     path_ratio_to_firebase_admin: float | None
-    path_fcm_ratio_to_firebase_admin: float | None
+    """Of `ours_path_fcm`: both send to FCM."""
     engine_ratio_to_limit: float | None
     path_ratio_to_limit: float | None
     cores_for_4m_in_5s: float
@@ -144,8 +144,7 @@ async def bench_deliver(
         **found,
         engine_ratio_to_aioapns=of("ours_engine", "aioapns"),
         path_ratio_to_aioapns=of("ours_path", "aioapns"),
-        path_ratio_to_firebase_admin=of("ours_path", "firebase_admin"),
-        path_fcm_ratio_to_firebase_admin=of("ours_path_fcm", "firebase_admin"),
+        path_ratio_to_firebase_admin=of("ours_path_fcm", "firebase_admin"),
         engine_ratio_to_limit=of("ours_engine", "limit"),
         path_ratio_to_limit=of("ours_path", "limit"),
         cores_for_4m_in_5s=round(BLAST / found["ours_path"].per_s, 1),

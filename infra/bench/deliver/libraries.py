@@ -11,8 +11,11 @@ import os
 import ssl
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from copy import copy
+from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from infra.bench.deliver.handed import Handed, Push
 from infra.bench.deliver.report import BenchError
@@ -20,9 +23,11 @@ from infra.bench.deliver.senders import BATCH
 
 T = TypeVar("T")
 
-_AIOAPNS_AT_ONCE = BATCH
+_AIOAPNS_AT_ONCE = 100
+"""Pushes under way at once. With more their bodies overrun the server's window of 64 KB; aioapns never gives back the
+stream of a request that does, and waits for ever when it has lost all of them."""
 _HTTPX_AT_ONCE = 100
-"""Pushes under way at once: with which each was fastest here, of 20, 100, 500 and 1000."""
+"""With which it was fastest here, of 20, 100, 500 and 1000."""
 
 
 async def _keep_busy(at_once: int, items: Iterator[T], send: Callable[[T], Awaitable[None]]) -> None:
@@ -62,6 +67,7 @@ class Aioapns:
             ssl_context=tls,
         )
         self._apns.pool.protocol_class = Here
+        self._prefix, self._numbers = str(uuid4())[:24], count()
         self._requests = [
             NotificationRequest(
                 push.token,
@@ -82,6 +88,9 @@ class Aioapns:
 
     async def send(self, n: int) -> None:
         async def one(request: Any) -> None:
+            # A waiting push is known by its id alone: of two with the same one, one would wait for ever.
+            request = copy(request)
+            request.notification_id = f"{self._prefix}{next(self._numbers):012x}"
             result = await self._apns.send_notification(request)
             if not result.is_successful:
                 raise BenchError(f"not accepted: {result.status} {result.description}")
