@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count, repeat
-from time import monotonic, process_time
 
 import pycurl
 import structlog
@@ -22,11 +21,6 @@ _log = structlog.get_logger(__name__)
 
 _SILENT = {"timeout", "resolve"}
 """Failures that take seconds each: one after the other they would hold a batch up for minutes."""
-
-_ENOUGH = 64
-"""Requests under way to one provider with which a fast one keeps the thread busy."""
-_LOOK_SECONDS = 0.02
-_BUSY = 0.85
 
 _Job = tuple[Batch, int, PushRequest]
 
@@ -42,7 +36,7 @@ class _Host:
         self.window = 1
         """Requests that may be under way: one until something is answered, then one more for each answer, and one again
         when a connection was lost. A new connection allows few streams (APNs: one, until a token was accepted), says so
-        only after it was opened, and refuses what came before that. From `_ENOUGH` on see `_adapt`."""
+        only after it was opened, and refuses what came before that."""
 
 
 class CurlLoop:
@@ -62,7 +56,6 @@ class CurlLoop:
         self._idle: list[EasyHandle] = []
         self._flying: dict[pycurl.Curl, tuple[EasyHandle, _Host, _Job]] = {}
         self._hosts: dict[str, _Host] = {}
-        self._looked, self._used = monotonic(), process_time()
         self._multi = multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
@@ -106,28 +99,11 @@ class CurlLoop:
                     if self._multi.timeout() == 0:
                         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
                 self._collect()
-                self._adapt()
                 self._launch()
         except Exception:
             _log.exception("delivery.engine_failed", remedy="restart the worker; what was under way is retried")
         finally:
             self._end()
-
-    def _adapt(self) -> None:
-        """More requests under way where the process has time to spare, so that a distant provider is kept busy; fewer
-        where it has none. Then more would only wait here, and what libcurl keeps of each would no longer fit into the
-        processor's caches: with 500 a push took half as long again as with 64."""
-        now = monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return
-        used = process_time()
-        busy = used - self._used > _BUSY * (now - self._looked)
-        self._looked, self._used = now, used
-        for host in self._hosts.values():
-            if host.window >= _ENOUGH and busy:
-                host.window = max(_ENOUGH, host.window * 3 // 4)
-            elif host.window >= _ENOUGH and host.waiting:
-                host.window = min(self._max_in_flight, host.window * 5 // 4)
 
     def _hear(self) -> None:
         with suppress(BlockingIOError):
@@ -191,7 +167,7 @@ class CurlLoop:
         self._idle.append(handle)
         host.flying -= 1
         if not isinstance(answer, TransportError):
-            if host.window < min(_ENOUGH, self._max_in_flight):
+            if host.window < self._max_in_flight:
                 host.window += 1
         else:
             host.window = self._max_in_flight if answer.reason in _SILENT else 1
