@@ -69,9 +69,10 @@ class CurlLoop:
         with self._door:
             if self._stopping:
                 raise EngineClosedError
-            first = not self._inbox
             self._inbox.append(batch)
-        if first:
+        # Looked at afterwards: the thread takes out what there is without the door, and may have found it empty just
+        # before. With more in it somebody has rung, and the thread is still to take it out, or about to see it.
+        if len(self._inbox) == 1:
             self._ring()
 
     def stop(self) -> None:

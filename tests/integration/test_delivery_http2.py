@@ -28,6 +28,7 @@ from shared.templates import Catalogue
 from shared.wire.sends import Result, Send, SendBatch, Target
 from stream.delivery import Deliverer, EngineClosedError, Http2Engine, open_providers
 from stream.delivery.exchange import PushRequest, PushResponse, TransportError
+from stream.delivery.http2_handle import MAX_BODY
 from stream.delivery.pauses import Pauses
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
@@ -262,6 +263,39 @@ async def test_a_timeout_may_have_been_sent_and_holds_up_no_other_host(
         answers = await hanging
     assert {answer.reason for answer in answers if isinstance(answer, TransportError)} == {"timeout"}
     assert any(isinstance(answer, TransportError) and answer.sent for answer in answers)
+
+
+@pytest.fixture
+def talkative(simulator: SimulatorProcess) -> Iterator[str]:
+    """The address of a server that refuses in a megabyte, with its length announced under /length and not elsewhere."""
+    files = ensure_tls(simulator.state_dir)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.cert, files.key)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with suppress(OSError), context.wrap_socket(connection, server_side=True) as spoken:
+                    asked = spoken.recv(65_536)
+                    length = b"content-length: 1000000\r\n" if b"/length" in asked else b""
+                    spoken.sendall(b"HTTP/1.1 400 No\r\nconnection: close\r\n" + length + b"\r\n" + b"x" * 1_000_000)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{server.getsockname()[1]}"
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("path", ["length", "none"])
+async def test_of_an_answer_without_end_the_status_counts(engine: Http2Engine, talkative: str, path: str) -> None:
+    [answer] = await engine.send([PushRequest(f"{talkative}/{path}", [], b"{}")])
+    assert isinstance(answer, PushResponse), answer
+    assert answer.status == 400
+    assert len(answer.body) <= MAX_BODY
 
 
 async def test_closing_answers_what_is_under_way_and_refuses_what_comes_after(settings: Settings, silent: str) -> None:
