@@ -169,10 +169,13 @@ def _register(effects: Effects, event: DeviceRegistered) -> None:
 
 
 def _after(known: DeviceRegistered | None, event: DeviceRegistered) -> DeviceRegistered:
-    """A registration with the FCM token that it leaves out and an earlier one brought."""
-    if known is None or known.fcm_token in (None, event.token) or event.fcm_token or event.platform != "ios":
+    """A registration with the FCM token that it leaves out and an earlier one brought; empty: it has none any more,
+    because meanwhile it was no iOS device."""
+    if known is None or event.fcm_token or event.platform != "ios":
         return event
-    return replace(event, fcm_token=known.fcm_token)
+    if known.platform != "ios":
+        return replace(event, fcm_token="")
+    return event if known.fcm_token in (None, event.token) else replace(event, fcm_token=known.fcm_token)
 
 
 def _remove(effects: Effects, event: DeviceRemoved) -> None:

@@ -18,7 +18,7 @@ from infra.stack import process
 from infra.stack.process import wait_until
 
 ROOT = Path(__file__).parents[2]
-OF_DELIVERY = {"surnia_provider_state"}
+OF_DELIVERY = {"surnia_provider_state", "surnia_retiring_stopped"}
 """What only delivery's workers serve."""
 
 

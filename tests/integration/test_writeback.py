@@ -258,6 +258,13 @@ async def test_an_fcm_token_is_kept_until_another_one_is_registered(settings: Se
     assert fcm_tokens(settings) == [(USER, None)]
 
 
+async def test_a_device_that_was_an_android_within_the_batch_keeps_none(settings: Settings, deliver: Deliver) -> None:
+    android = event("device_registered", USER, NOON + 1, device_id="phone", platform="android", token="f" * 20)
+    await deliver(device(NOON, fcm_token=FCM))
+    await deliver(android, device(NOON + 2))
+    assert fcm_tokens(settings) == [(USER, None)]
+
+
 async def test_a_removal_in_the_same_batch_does_not_lose_the_fcm_token(settings: Settings, deliver: Deliver) -> None:
     await deliver(device(NOON, fcm_token=FCM), event("device_removed", USER, NOON + 1, device_id="phone"))
     assert live(settings) == []

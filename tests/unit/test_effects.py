@@ -81,7 +81,8 @@ class World:
         for key, event in effects.registered.items():
             if key not in self.devices or self.devices[key][0] <= event.instant:
                 known = self.devices[key][2] if key in self.devices and event.platform == "ios" else None
-                self.devices[key] = event.instant, event.token, event.fcm_token or known, True
+                token = known if event.fcm_token is None else event.fcm_token or None
+                self.devices[key] = event.instant, event.token, token, True
         for key, at in effects.removed.items():
             if key in self.devices and self.devices[key][0] <= at:
                 self.devices[key] = *self.devices[key][:3], False
@@ -193,6 +194,16 @@ def test_devices_come_and_go_the_same_however_the_batch_is_cut(
             events.append(registered(at, f"token-{n}", platform=what))
     cut = data.draw(st.integers(0, len(events)))
     assert after(events[:cut], events[cut:])["devices"] == after(events)["devices"]
+
+
+def test_a_device_that_was_an_android_meanwhile_has_no_fcm_token_of_before() -> None:
+    brought, android, again = (
+        registered(NOW, fcm_token="fcm-token"),
+        registered(NOW, platform="android"),
+        registered(NOW),
+    )
+    assert after([brought], [android, again])["devices"] == after([brought, android, again])["devices"]
+    assert after([brought], [android, again])["devices"][1, "d"][2] is None
 
 
 def test_a_registration_without_an_fcm_token_keeps_the_one_that_the_batch_brought() -> None:
