@@ -261,7 +261,9 @@ async def test_a_timeout_may_have_been_sent_and_holds_up_no_other_host(
         assert isinstance(other, PushResponse)
         assert time.monotonic() - began < 0.8
         answers = await hanging
-    assert {answer.reason for answer in answers if isinstance(answer, TransportError)} == {"timeout"}
+    # The first that times out ends the connection on which nothing was heard, and those beside it.
+    reasons = {answer.reason for answer in answers if isinstance(answer, TransportError)}
+    assert "timeout" in reasons <= {"timeout", "reset"}
     assert any(isinstance(answer, TransportError) and answer.sent for answer in answers)
 
 
