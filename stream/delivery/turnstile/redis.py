@@ -42,9 +42,9 @@ class RedisTurnstile:
             Script.read("stream.delivery.turnstile", name) for name in ("ask", "force", "retire")
         )
         self._names, self._rates = names(settings), rates(settings)
-        # Only a clock that is turned: between workers, Redis' own is the one that all agree on.
-        self._clock = clock if settings.clock_file else None
-        self._wall = clock
+        self._clock = clock
+        # Between workers Redis' own clock is the one that all agree on, unless theirs is one that is turned.
+        self._turned = settings.clock_file is not None
         self._lost = settings.push_timeout_seconds + _MARGIN
         self._draw = draw
         self._states: dict[str, State] = {}
@@ -72,7 +72,7 @@ class RedisTurnstile:
         return grant
 
     async def may_retire(self, provider: str, answers: int, bad: int) -> bool:
-        may = bool(await self._run(provider, [answers, bad, repr(self._wall.now())], self._retire))
+        may = bool(await self._run(provider, [answers, bad, repr(self._clock.now())], self._retire))
         self._kept.labels(provider).set(not may)
         if not may and provider not in self._waves:
             self._waves.add(provider)
@@ -116,7 +116,7 @@ class RedisTurnstile:
         return self._rates[provider]
 
     async def _question(self, provider: str, lane: Lane, n: int, answers: Sequence[Answers]) -> Grant:
-        now = repr(self._clock.now()) if self._clock else ""
+        now = repr(self._clock.now()) if self._turned else ""
         words: list[Any] = [now, self._rates[provider], int(lane is Lane.urgent), n, self._draw(), self._lost]
         for turn, good, bad, block in answers:
             words += (turn, good, bad, min(block, LONGEST_BLOCK))
