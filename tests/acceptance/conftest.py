@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from confluent_kafka import Producer as ForeignProducer
 
 from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
 from infra.stack import process
+from shared.clock import utc
 from shared.settings import Settings
 from tests.conftest import settings_of
 
@@ -55,6 +57,15 @@ class Engine:
         for worker in self._workers.values():
             process.end(worker, signal.SIGKILL, 15.0)
         self._workers.clear()
+
+    def produce(self, at: float, user: int, *events: dict[str, Any]) -> None:
+        """Events of one user in Lisbon, sent with librdkafka, as any producer would."""
+        producer = ForeignProducer({"bootstrap.servers": self.settings.require_kafka()})
+        common = {"user_id": user, "at": utc(at).isoformat(), "time_zone": "Europe/Lisbon"}
+        for event in events:
+            value = json.dumps(common | event).encode()
+            producer.produce(f"{self.settings.topic_prefix}activity.events", value=value, key=str(user).encode())
+        assert producer.flush(30) == 0
 
     def surnia(self, *arguments: str, stdin: str | None = None, code: int = 0) -> str:
         """Run a command to its end; what it printed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import trustme
-from confluent_kafka import Producer as ForeignProducer
 
 from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
@@ -56,15 +54,6 @@ def engine(environment: dict[str, str], tmp_path: Path, server: MailServer) -> I
             engine.kill()
 
 
-def produce(engine: Engine, at: float, user: int, *events: dict[str, Any]) -> None:
-    producer = ForeignProducer({"bootstrap.servers": engine.settings.require_kafka()})
-    common = {"user_id": user, "at": utc(at).isoformat(), "time_zone": "Europe/Lisbon"}
-    for event in events:
-        value = json.dumps(common | event).encode()
-        producer.produce(f"{engine.settings.topic_prefix}activity.events", value=value, key=str(user).encode())
-    assert producer.flush(30) == 0
-
-
 def wants(user: int, **more: Any) -> dict[str, Any]:
     return {"type": "preferences_changed", "email": f"user{user}@example.com", **more}
 
@@ -78,9 +67,9 @@ DEVICE = {"type": "device_registered", "device_id": "phone", "platform": "ios"}
 
 
 def test_who_cannot_be_pushed_to_gets_an_e_mail(engine: Engine, server: MailServer, clock: FileClock) -> None:
-    produce(engine, NOON - 60, 1, wants(1), STARTED)
-    produce(engine, NOON - 60, 2, wants(2, email_opted_out=True), STARTED)
-    produce(engine, NOON - 60, 3, wants(3), DEVICE | {"token": "ab" * 32}, STARTED)
+    engine.produce(NOON - 60, 1, wants(1), STARTED)
+    engine.produce(NOON - 60, 2, wants(2, email_opted_out=True), STARTED)
+    engine.produce(NOON - 60, 3, wants(3), DEVICE | {"token": "ab" * 32}, STARTED)
     query = "SELECT count(*) FROM users WHERE email IS NOT NULL"
     wait_for(lambda: sql(engine.settings, query) == [(3,)], "the users in the database")
     clock.set(NOON + HALF_AN_HOUR)
@@ -100,7 +89,7 @@ def test_who_cannot_be_pushed_to_gets_an_e_mail(engine: Engine, server: MailServ
     def another_is_mailed() -> bool:
         user, now = next(users), clock.now()
         # Due in a second: hours must not pass, for soon it would be night.
-        produce(engine, now - HALF_AN_HOUR + 1, user, wants(user), DEVICE | {"token": f"{user:064x}"}, STARTED)
+        engine.produce(now - HALF_AN_HOUR + 1, user, wants(user), DEVICE | {"token": f"{user:064x}"}, STARTED)
         known = "SELECT count(*) FROM users JOIN devices ON user_id = id WHERE id = %s AND email IS NOT NULL"
         wait_for(lambda: sql(engine.settings, known, user) == [(1,)], "the user in the database")
         clock.set(now + 2)
@@ -113,7 +102,7 @@ def test_who_cannot_be_pushed_to_gets_an_e_mail(engine: Engine, server: MailServ
     # Whose only provider is open waits for it, and gets an e-mail when its window is about to end.
     engine.surnia("providers", "force-open", "apns", "--reason", "a test")
     user, due = next(users), clock.now() + 1
-    produce(engine, due - HALF_AN_HOUR, user, wants(user), DEVICE | {"token": f"{user:064x}"}, STARTED)
+    engine.produce(due - HALF_AN_HOUR, user, wants(user), DEVICE | {"token": f"{user:064x}"}, STARTED)
     known = "SELECT count(*) FROM users JOIN devices ON user_id = id WHERE id = %s AND email IS NOT NULL"
     wait_for(lambda: sql(engine.settings, known, user) == [(1,)], "the user in the database")
     clock.set(due + 1)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
-from confluent_kafka import Producer as ForeignProducer
-
-from shared.clock import FileClock, utc
+from shared.clock import FileClock
 from tests.acceptance.conftest import Engine, wait_for
 from tests.conftest import NOON
 from tests.integration.support import sql
@@ -17,16 +14,9 @@ HALF_AN_HOUR = 1800.0
 TOKEN = "ab" * 32
 
 
-def produce(engine: Engine, at: float, user: int, **event: Any) -> None:
-    producer = ForeignProducer({"bootstrap.servers": engine.settings.require_kafka()})
-    value = json.dumps({"user_id": user, "at": utc(at).isoformat(), "time_zone": "Europe/Lisbon", **event}).encode()
-    producer.produce(f"{engine.settings.topic_prefix}activity.events", value=value, key=str(user).encode())
-    assert producer.flush(30) == 0
-
-
 def registered(engine: Engine, at: float, user: int) -> None:
     device = {"type": "device_registered", "device_id": "phone", "platform": "ios", "token": TOKEN}
-    produce(engine, at, user, **device, fcm_token="spare-token-of-fcm")
+    engine.produce(at, user, device | {"fcm_token": "spare-token-of-fcm"})
 
 
 def devices(engine: Engine) -> list[tuple[Any, ...]]:
@@ -41,7 +31,7 @@ def test_a_retired_token_leaves_within_a_minute_and_comes_back_with_its_device(
     engine: Engine, clock: FileClock
 ) -> None:
     registered(engine, NOON - 60, 1)
-    produce(engine, NOON - 60, 1, type="lesson_started")
+    engine.produce(NOON - 60, 1, {"type": "lesson_started"})
     wait_for(lambda: devices(engine) == [(None, None)], "the device in the database")
     engine.simulator.set_faults({"provider": "apns", "reason": "Unregistered", "tokens": [TOKEN]})
     clock.set(NOON + HALF_AN_HOUR)
@@ -59,7 +49,7 @@ def test_a_retired_token_leaves_within_a_minute_and_comes_back_with_its_device(
     clock.set(again)
     registered(engine, again, 1)
     wait_for(lambda: devices(engine) == [(None, None)], "the device to be back")
-    produce(engine, again, 1, type="lesson_completed")
+    engine.produce(again, 1, {"type": "lesson_completed"})
     wait_for(lambda: sql(engine.settings, "SELECT streak FROM users") == [(1,)], "the lesson in the database")
     clock.set(again + 23.5 * 3600 + 1)
     wait_for(lambda: ended(engine, 0), "the next day's reminder")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +18,9 @@ from shared.wire.sends import Send
 from stream.delivery import apns, fcm
 from stream.delivery.provider import Push
 from stream.delivery.spliced import Spliced
+from tests.unit.test_delivery_providers import settings
+
+__all__ = ["settings"]  # a fixture
 
 NOW = 1_760_000_000.0
 DAY = date(2026, 11, 21)
@@ -31,31 +31,6 @@ TEXTS = st.lists(
     | st.text(st.characters(codec="utf-8"), max_size=5),
     max_size=6,
 ).map("".join)
-
-
-def _pem(key: Any) -> bytes:
-    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder: Path = tmp_path_factory.mktemp("keys")
-    (folder / "apns.p8").write_bytes(_pem(ec.generate_private_key(ec.SECP256R1())))
-    account = {
-        "type": "service_account",
-        "project_id": "hawk",
-        "private_key": _pem(rsa.generate_private_key(65537, 2048)).decode(),
-        "client_email": "owl@hawk.example",
-        "token_uri": "https://localhost:1/token",
-    }
-    (folder / "fcm.json").write_text(json.dumps(account))
-    return Settings(
-        ca_file=None,
-        apns_key_file=folder / "apns.p8",
-        apns_key_id="KEY1234567",
-        apns_team_id="TEAM123456",
-        fcm_credentials_file=folder / "fcm.json",
-    )
 
 
 @pytest.fixture(scope="module")
