@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from faust.types import EventT
+from collections.abc import Iterable
 
 from shared.wire.events import decode_event
 from stream.effects import Effects, effects_of
-from stream.readable import readable
+from stream.readable import Raw, readable
 from stream.runtime import Runtime
 
 
-async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Effects:
+async def handle_events(runtime: Runtime, batch: Iterable[Raw]) -> Effects:
     """Handle a batch of raw messages in the order of their partition; returns when all of it is written."""
     now = runtime.clock.now()
     events = await readable(runtime, batch, lambda raw: decode_event(raw, now))

@@ -6,7 +6,7 @@ A role is what scales by itself: `stream` (activity and the due index), `deliver
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -17,8 +17,9 @@ from faust.types import ConsumerT, EventT, StreamT
 
 from shared.lag import group_of
 from shared.policy.kinds import Lane
+from stream import transport
 from stream.activity import handle_events
-from stream.batches import handle_batches
+from stream.batches import handle_batches, records_of, single
 from stream.due.fire import Firing, owned_shards
 from stream.keeping.auto import LOOK_SECONDS, AutoRebuild
 from stream.ledger import Ledger, handle_outcomes
@@ -27,7 +28,10 @@ from stream.sweeper import sweep
 
 WITHIN = 0.05
 """Seconds a message waits at most for company in its batch."""
-EVENTS = 2_000
+EVENTS = 5_000
+"""Events that are handled at once, about, where so many wait: a batch ends with the run that fills it."""
+RUNS = 8
+"""Of events that wait in memory, and those of one more poll: see stream/transport/thread.py for their sizes."""
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
 GROUPS = 2
@@ -84,14 +88,14 @@ class SurniaApp(faust.App):
 def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     """The application of a role; nothing is connected until a worker starts it."""
     settings = runtime.settings
+    transport.register()
     # One topic's full buffer would stop the consumer, and with it every other lane. A partition is left out of the
     # next poll when a message of it finds the buffer four fifths full: a fifth is room for one poll of each partition.
-    polled = EVENTS if role is Role.stream else MESSAGES
-    buffered = 2 * EVENTS if role is Role.stream else 5 * polled * settings.partitions
+    buffered = RUNS if role is Role.stream else 5 * MESSAGES * settings.partitions
     app = SurniaApp(
         runtime,
         group_of(role, settings.topic_prefix),
-        broker=[f"kafka://{broker}" for broker in settings.require_kafka().split(",")],
+        broker=[f"{transport.SCHEME}://{broker}" for broker in settings.require_kafka().split(",")],
         store="memory://",
         datadir=settings.state_dir / "faust" / role,
         topic_allow_declare=False,
@@ -99,7 +103,8 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=int(KNOWN_SECONDS * 1000),
         broker_commit_interval=settings.commit_seconds,
-        broker_max_poll_records=polled,
+        # Of a partition; events come in runs.
+        broker_max_poll_records=MESSAGES,
         stream_buffer_maxsize=buffered,
         # At least once: writes are idempotent, and Faust's exactly-once crashes and duplicates (FINDINGS, Faust).
         processing_guarantee="at_least_once",
@@ -112,14 +117,21 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     return app
 
 
-def _agent(app: SurniaApp, name: str, topic: str, largest: int, handle: Handler, at_once: int = 1) -> None:
-    raw = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+def _agent(
+    app: SurniaApp, name: str, topic: str, largest: int, handle: Handler, at_once: int = 1, in_runs: bool = False
+) -> None:
+    schema = (
+        transport.RunSchema()
+        if in_runs
+        else faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    )
+    raw = app.topic(topic, schema=schema)
 
     # One of Faust's at a time: with more, it commits past work in flight (FINDINGS, `_new_offset`).
     @app.agent(raw, name=name, concurrency=1)
     async def agent(stream: StreamT[bytes]) -> None:
         try:
-            await handle_batches(stream, largest, WITHIN, handle, at_once)
+            await handle_batches(stream, largest, WITHIN, handle, at_once, records_of if in_runs else single)
         except Exception as error:
             # What a server's absence can't explain is a mistake of ours. Nothing of the batch is acknowledged,
             # and nothing after it may be: the worker ends, and whoever runs it starts it again.
@@ -144,10 +156,14 @@ def _loop(app: SurniaApp, name: str, seconds: float, work: Callable[[], Awaitabl
             await app.sleep(seconds)
 
 
+async def _handle_runs(runtime: Runtime, runs: Sequence[Any]) -> None:
+    await handle_events(runtime, [record for run in runs for record in run.value.records])
+
+
 def _stream(app: SurniaApp, runtime: Runtime) -> None:
     settings, activity = runtime.settings, runtime.topics.activity
     firing = Firing(runtime)
-    _agent(app, "activity", activity, EVENTS, lambda batch: handle_events(runtime, batch))
+    _agent(app, "activity", activity, EVENTS, partial(_handle_runs, runtime), in_runs=True)
 
     async def fire_due() -> None:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}

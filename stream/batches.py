@@ -15,10 +15,25 @@ from typing import Any
 from faust.types import EventT
 
 Handle = Callable[[list[EventT[bytes]]], Awaitable[Any]]
+Size = Callable[[EventT[Any]], int]
 
 
-async def handle_batches(stream: Any, largest: int, within: float, handle: Handle, at_once: int = 1) -> None:
+def records_of(event: EventT[Any]) -> int:
+    """The size of an event whose value is a run of records."""
+    return len(event.value)
+
+
+def single(_: EventT[Any]) -> int:
+    """The size of one that is a record."""
+    return 1
+
+
+async def handle_batches(
+    stream: Any, largest: int, within: float, handle: Handle, at_once: int = 1, size: Size = single
+) -> None:
     """Handle a stream's batches, `at_once` of them side by side, until it ends; raises what handling one raised.
+
+    Each begins to be handled before the next one does.
 
     They are acknowledged in their order, none before all that is ahead of it: Faust commits past work in flight where
     they are not (FINDINGS, `_new_offset`). What failed is not acknowledged, nor is anything after it.
@@ -34,7 +49,7 @@ async def handle_batches(stream: Any, largest: int, within: float, handle: Handl
         for event in batch:
             await quiet.ack(event)
 
-    async with aclosing(batches(quiet, largest, within)) as found:  # type: ignore[type-var]  # typeshed wants a Generator
+    async with aclosing(batches(quiet, largest, within, size)) as found:  # type: ignore[type-var]  # typeshed wants a Generator
         upcoming = asyncio.ensure_future(anext(found, None))
         try:
             while True:
@@ -59,8 +74,9 @@ async def handle_batches(stream: Any, largest: int, within: float, handle: Handl
             await asyncio.gather(*left, return_exceptions=True)
 
 
-async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[list[EventT[bytes]]]:
-    """Lists of up to `largest` events, none waiting longer than `within` seconds for company.
+async def batches(stream: Any, largest: int, within: float, size: Size = single) -> AsyncIterator[list[EventT[bytes]]]:
+    """Lists of events, each full when their sizes come to `largest`, none waiting longer than `within` seconds for
+    company.
 
     Ends when the stream ends, and does not give a batch that is not full by then: it comes again. Acknowledges nothing.
     """
@@ -69,10 +85,10 @@ async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[lis
     loop = asyncio.get_running_loop()
     try:
         while (first := await upcoming) is not None:
-            batch = [first]
+            batch, full = [first], size(first)
             upcoming = asyncio.ensure_future(anext(events, None))
             deadline = loop.time() + within
-            while len(batch) < largest:
+            while full < largest:
                 done, _ = await asyncio.wait({upcoming}, timeout=max(0.0, deadline - loop.time()))
                 if not done:
                     break
@@ -80,6 +96,7 @@ async def batches(stream: Any, largest: int, within: float) -> AsyncIterator[lis
                 if event is None:
                     return
                 batch.append(event)
+                full += size(event)
                 upcoming = asyncio.ensure_future(anext(events, None))
             yield batch
     finally:

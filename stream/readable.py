@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
-from faust.types import EventT
 
 from shared.producer import Record
 from shared.wire.dead_letters import DeadLetter, encode_dead_letter
@@ -16,24 +15,38 @@ from stream.runtime import Runtime
 T = TypeVar("T")
 
 
-async def readable(runtime: Runtime, events: Sequence[EventT[bytes]], decode: Callable[[bytes], T]) -> list[T]:
+class Raw(Protocol):
+    """A message as it came: Faust's, or a record of a run."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+async def readable(runtime: Runtime, messages: Iterable[Raw], decode: Callable[[bytes], T]) -> list[T]:
     """The messages that decode, in order; returns when the others' dead letters are written, each with its origin."""
     good: list[T] = []
     dead: list[Record] = []
-    for event in events:
+    for message in messages:
         try:
-            good.append(decode(event.message.value or b""))
+            good.append(decode(message.value or b""))
         except BadEventError as error:
-            dead.append(_dead_letter(runtime, event, error.reason, str(error)))
+            dead.append(_dead_letter(runtime, message, error.reason, str(error)))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            dead.append(_dead_letter(runtime, event, "invalid", str(error)))
+            dead.append(_dead_letter(runtime, message, "invalid", str(error)))
     if dead:
         await runtime.patience.until_done("writing dead letters", lambda: runtime.producer.write(dead))
     return good
 
 
-def _dead_letter(runtime: Runtime, event: EventT[bytes], reason: str, detail: str) -> Record:
-    message = event.message
+def _dead_letter(runtime: Runtime, message: Raw, reason: str, detail: str) -> Record:
     letter = DeadLetter.of(
         reason=reason,
         detail=detail,

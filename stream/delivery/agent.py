@@ -32,7 +32,7 @@ async def handle_sends(
     """
     firsthand = knows(events)
     # Should the call that has one of them fail, this one's messages come again, too: they are acknowledged in order.
-    batches, mine = once(await readable(runtime, events, decode_sends), in_hand)
+    batches, mine = once(await readable(runtime, (event.message for event in events), decode_sends), in_hand)
     in_hand |= mine
     try:
         await _deliver(runtime, deliverer, batches, firsthand)

@@ -55,7 +55,7 @@ async def handle_parked(
     turnstile, settings = turnstile or NoTurnstile(), runtime.settings
     routes, last = Routes.of(settings), settings.email_last_minutes * 60
     # What is urgent gets the first probes, and is the first to come back to its lane.
-    batches, _ = once(await readable(runtime, events, decode_sends))
+    batches, _ = once(await readable(runtime, (event.message for event in events), decode_sends))
     waiting = sorted(batches, key=_urgent, reverse=True)
     for _ in range(LOOKS):
         if not waiting or leaving():

@@ -21,7 +21,7 @@ from stream.effects import effects_of
 from stream.ledger import Ledger
 from stream.runtime import Runtime
 from tests.conftest import NOON, connect_redis
-from tests.integration.support import DAY, HOUR, IOS, add_users, event, message, redis_state
+from tests.integration.support import DAY, HOUR, IOS, add_users, event, record, redis_state
 
 ZONES = ("Europe/Lisbon", "Asia/Tokyo", "America/Los_Angeles", "Pacific/Auckland")
 CAMPAIGNS = ("spring", "black-friday", "new_text")
@@ -123,7 +123,7 @@ class History:
         )
 
     async def _handled(self, events: list[tuple[int, bytes]]) -> None:
-        await handle_events(self._runtime, [message(raw) for _, raw in events])
+        await handle_events(self._runtime, [record(raw) for _, raw in events])
         await self._write([raw for user, raw in events if user in self._remembered])
 
     async def _write(self, events: list[bytes]) -> None:

@@ -84,11 +84,14 @@ def event(what: str, user: int, at: float, **more: object) -> bytes:
     return msgspec.json.encode({"type": what, "user_id": user, "at": utc(at), **more})
 
 
-def message(value: bytes, topic: str = "t", partition: int = 0, offset: int = 0, key: bytes | None = None) -> Any:
+def record(value: bytes, topic: str = "t", partition: int = 0, offset: int = 0, key: bytes | None = None) -> Any:
+    """A record of a run, as far as the activity agent looks at it."""
+    return SimpleNamespace(value=value, topic=topic, partition=partition, offset=offset, key=key)
+
+
+def message(value: bytes, topic: str = "t", partition: int = 0, offset: int = 0) -> Any:
     """What Faust hands to an agent, as far as our agents look at it."""
-    return SimpleNamespace(
-        message=SimpleNamespace(value=value, topic=topic, partition=partition, offset=offset, key=key)
-    )
+    return SimpleNamespace(message=record(value, topic, partition, offset))
 
 
 async def read(settings: Settings, topic: str) -> list[Any]:

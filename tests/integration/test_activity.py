@@ -23,8 +23,8 @@ from tests.integration.support import (
     TODAY,
     YESTERDAY,
     event,
-    message,
     read,
+    record,
     redis_state,
     sql,
     tables,
@@ -36,7 +36,7 @@ LISBON = {"time_zone": "Europe/Lisbon"}
 
 async def deliver(runtime: Runtime, *raw: bytes) -> None:
     await handle_events(
-        runtime, [message(value, runtime.topics.activity, 2, 70 + n, b"4242") for n, value in enumerate(raw)]
+        runtime, [record(value, runtime.topics.activity, 2, 70 + n, b"4242") for n, value in enumerate(raw)]
     )
 
 
@@ -217,6 +217,6 @@ async def test_a_batch_that_comes_again_changes_nothing_anywhere(settings: Setti
 async def test_a_key_as_large_as_a_message_may_be_does_not_keep_its_letter_from_being_written(
     settings: Settings, runtime: Runtime
 ) -> None:
-    await handle_events(runtime, [message(b"{", runtime.topics.activity, 2, 70, b"k" * 2_097_000)])
+    await handle_events(runtime, [record(b"{", runtime.topics.activity, 2, 70, b"k" * 2_097_000)])
     (letter,) = await letters(settings, runtime)
     assert len(letter.key) == 256

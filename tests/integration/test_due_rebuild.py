@@ -17,8 +17,8 @@ from tests.integration.support import (
     HOUR,
     add_users,
     event,
-    message,
     practised_at,
+    record,
     redis_state,
 )
 
@@ -31,7 +31,7 @@ async def due(runtime: Runtime, kind: ReminderKind) -> dict[int, float]:
 
 async def test_an_index_that_was_lost_is_as_the_events_had_made_it(settings: Settings, runtime: Runtime) -> None:
     events = [event("lesson_completed", user, NOON - user * HOUR, time_zone=LISBON) for user in range(1, 13)]
-    await handle_events(runtime, [message(raw) for raw in events])
+    await handle_events(runtime, [record(raw) for raw in events])
     before = {kind: await due(runtime, kind) for kind in (PRACTICE, STREAK_SAVER)}
     assert len(before[PRACTICE]) == 12
     await runtime.due.forget(range(1, 13))

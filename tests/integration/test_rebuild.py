@@ -30,8 +30,8 @@ from tests.integration.support import (
     TODAY,
     add_users,
     event,
-    message,
     practised_at,
+    record,
     redis_state,
     running,
     sends_in,
@@ -225,7 +225,7 @@ async def test_practice_and_choices_come_from_the_users_rows(settings: Settings,
 async def test_the_last_choice_counts_whether_it_was_handled_or_not(settings: Settings, runtime: Runtime) -> None:
     out, back = ([event("preferences_changed", user, NOON, time_zone=LISBON, opted_out=kinds) for user in (4, 8)]
                  for kinds in (["practice"], []))  # fmt: skip
-    await handle_events(runtime, [message(raw) for raw in out])
+    await handle_events(runtime, [record(raw) for raw in out])
     # The rows say that both are out. One came back, and nobody has handled that; one is out in Kafka alone.
     unknown = event("preferences_changed", 12, NOON, time_zone=LISBON, opted_out=["practice"])
     await runtime.producer.write([Record(runtime.topics.activity, b"k", raw) for raw in (out[0], back[0], unknown)])

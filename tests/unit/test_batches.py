@@ -251,8 +251,7 @@ def handled(*values: bytes | None) -> Recorder:
         settings=SimpleNamespace(default_time_zone="UTC"), patience=Patience(),
     )  # fmt: skip
     batch: list[Any] = [
-        SimpleNamespace(message=SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n))
-        for n, value in enumerate(values)
+        SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n) for n, value in enumerate(values)
     ]
     asyncio.run(handle_events(runtime, batch))
     return server
