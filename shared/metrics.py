@@ -40,33 +40,34 @@ class GateMeter:
         self._state = ""
 
     async def practised(self, marks: Sequence[tuple[int, date]]) -> None:
-        await self._asked(self._gate.practised(marks))
+        await self.asked(self._gate.practised(marks))
 
     async def opt_out(self, choices: Sequence[tuple[int, date, int]]) -> None:
-        await self._asked(self._gate.opt_out(choices))
+        await self.asked(self._gate.opt_out(choices))
 
     async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
-        answers = await self._asked(self._gate.claim(path, kind, day, user_ids, campaign))
+        answers = await self.asked(self._gate.claim(path, kind, day, user_ids, campaign))
         self._count("claim", path, kind, answers, Claim)
         return answers
 
     async def standing(self, path: Path, keys: Sequence[SendKey]) -> list[Standing]:
-        answers = await self._asked(self._gate.standing(path, keys))
+        answers = await self.asked(self._gate.standing(path, keys))
         for kind in {key.kind for key in keys}:
             mine = [answer for key, answer in zip(keys, answers, strict=True) if key.kind == kind]
             self._count("standing", path, kind, mine, Standing)
         return answers
 
     async def settle(self, path: Path, keys: Sequence[SendKey]) -> None:
-        await self._asked(self._gate.settle(path, keys))
+        await self.asked(self._gate.settle(path, keys))
 
     async def pauses(self) -> tuple[Rule, ...]:
-        return await self._asked(self._gate.pauses())
+        return await self.asked(self._gate.pauses())
 
     async def close(self) -> None:
         await self._gate.close()
 
-    async def _asked(self, question: Awaitable[T]) -> T:
+    async def asked(self, question: Awaitable[T]) -> T:
+        """The answer to a question; whether there was one is what `surnia_gate_up` says."""
         try:
             answer = await question
         except GateUnavailableError as error:

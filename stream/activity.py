@@ -1,35 +1,63 @@
-"""The activity agent: decode, fold, write through the gate. Thin on purpose; the rules are in `effects`."""
+"""The activity agent: decode, fold, write through the gate. Thin on purpose; the rules are in `effects`.
+
+Two batches are in hand at a time: while the servers write one, the next is decoded. Each server gets them in their
+order all the same: what a user does second must not be overtaken by what was done first.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
-from shared.wire.events import decode_event
+from shared.wire.events import ActivityEvent, decoding
 from stream.effects import Effects, effects_of
 from stream.readable import Raw, readable
 from stream.runtime import Runtime
 
 
+class Activity:
+    """Handles batches of a worker's events."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        # First come, first served; whoever leaves one line is the next to stand in the following one.
+        self._reading, self._redis, self._postgres = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+
+    async def handle(self, batch: Iterable[Raw]) -> Effects:
+        """Handle raw messages in the order of their partition; returns when all of it is written.
+
+        May be called again before it returns; what was called first is written first.
+        """
+        now = self._runtime.clock.now()
+        async with self._reading:
+            events = await readable(self._runtime, batch, decoding(now))
+            effects = effects_of(events, await self._zones(events), self._runtime.settings.default_time_zone)
+        # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
+        async with self._redis:
+            await self._to_redis(effects, now)
+        async with self._postgres:
+            writeback = self._runtime.writeback
+            await self._runtime.patience.until_done("writing activity back", lambda: writeback.write(effects))
+        return effects
+
+    async def _zones(self, events: Iterable[ActivityEvent]) -> dict[int, str]:
+        """Of users whose events do not say where they are."""
+        runtime, zoneless = self._runtime, [event.user_id for event in events if not event.time_zone]
+        if not zoneless:
+            return {}
+        return await runtime.patience.until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
+
+    async def _to_redis(self, effects: Effects, now: float) -> None:
+        runtime, until_done = self._runtime, self._runtime.patience.until_done
+        if wishes := effects.opt_outs(now):
+            await until_done("telling the gate of opt-outs", lambda: runtime.gate.opt_out(wishes))
+        # Before the rest: what a user did after the deletion stays.
+        if effects.deleted:
+            await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
+        if active := effects.active(now, runtime.quiet):
+            await until_done("marking practice at the gate", lambda: runtime.gate.asked(runtime.active.write(active)))
+
+
 async def handle_events(runtime: Runtime, batch: Iterable[Raw]) -> Effects:
-    """Handle a batch of raw messages in the order of their partition; returns when all of it is written."""
-    now = runtime.clock.now()
-    events = await readable(runtime, batch, lambda raw: decode_event(raw, now))
-    zoneless = [event.user_id for event in events if not event.time_zone]
-    zones: dict[int, str] = {}
-    if zoneless:
-        zones = await runtime.patience.until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
-    effects = effects_of(events, zones, runtime.settings.default_time_zone)
-    # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
-    await runtime.patience.until_done(
-        "marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now))
-    )
-    if wishes := effects.opt_outs(now):
-        await runtime.patience.until_done("telling the gate of opt-outs", lambda: runtime.gate.opt_out(wishes))
-    # Before the update: what a user did after the deletion stays.
-    if effects.deleted:
-        await runtime.patience.until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
-    await runtime.patience.until_done(
-        "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
-    )
-    await runtime.patience.until_done("writing activity back", lambda: runtime.writeback.write(effects))
-    return effects
+    """One batch, by itself."""
+    return await Activity(runtime).handle(batch)

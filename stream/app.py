@@ -18,7 +18,7 @@ from faust.types import ConsumerT, EventT, StreamT
 from shared.lag import group_of
 from shared.policy.kinds import Lane
 from stream import transport
-from stream.activity import handle_events
+from stream.activity import Activity
 from stream.batches import handle_batches, records_of, single
 from stream.due.fire import Firing, owned_shards
 from stream.keeping.auto import LOOK_SECONDS, AutoRebuild
@@ -35,7 +35,7 @@ RUNS = 8
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
 GROUPS = 2
-"""Times that many of a lane: while one group's last answers come in, the next one's requests go out."""
+"""Times that many are in hand: while one group's last answers come in, the next one's requests go out."""
 KNOWN_SECONDS = 10.0
 """Topics are looked at so often: a broker that has just started may not know them yet, and without them a group shares
 out nothing. Kafka clients' own is five minutes."""
@@ -156,14 +156,18 @@ def _loop(app: SurniaApp, name: str, seconds: float, work: Callable[[], Awaitabl
             await app.sleep(seconds)
 
 
-async def _handle_runs(runtime: Runtime, runs: Sequence[Any]) -> None:
-    await handle_events(runtime, [record for run in runs for record in run.value.records])
-
-
 def _stream(app: SurniaApp, runtime: Runtime) -> None:
     settings, activity = runtime.settings, runtime.topics.activity
-    firing = Firing(runtime)
-    _agent(app, "activity", activity, EVENTS, partial(_handle_runs, runtime), in_runs=True)
+    firing, handler = Firing(runtime), Activity(runtime)
+
+    async def handle(runs: Sequence[Any]) -> None:
+        await handler.handle(record for run in runs for record in run.value.records)
+
+    async def revoked(*_: Any, **__: Any) -> None:
+        runtime.writeback.forget()
+
+    app.on_partitions_revoked.connect(revoked)
+    _agent(app, "activity", activity, EVENTS, handle, GROUPS, in_runs=True)
 
     async def fire_due() -> None:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+import msgspec
 from msgspec.structs import replace
 
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
-from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
+from shared.policy.window import QuietHours, abandoned_due, evening_after, practice_due, streak_saver_due
 from shared.wire.events import (
     ActivityEvent,
+    AppOpened,
     DeviceRegistered,
     DeviceRemoved,
     LessonCompleted,
@@ -20,7 +22,8 @@ from shared.wire.events import (
     PreferencesChanged,
     UserDeleted,
 )
-from stream.due.index import Practised, Started
+from stream.due.active import Active
+from stream.due.moves import Practised, Started
 
 GATE_DAYS = 3 * 86_400.0
 """Marks of older practice are left out of the gate: nothing is planned for those dates any more. So are choices made
@@ -32,15 +35,14 @@ still be on their way. The days after: whoever plans them reads PostgreSQL, whic
 hours behind; by the third day it knows."""
 
 
-@dataclass(slots=True)
-class UserActivity:
+class UserActivity(msgspec.Struct):
     """What a batch says of one user."""
 
     time_zone: str
     zone_given: bool = False
     locale: str | None = None
     event_at: float = 0.0
-    practices: dict[date, float] = field(default_factory=dict)
+    practices: dict[date, float] = {}
     """Local date -> the last practice on it, unix seconds."""
     started: float | None = None
     opted_out: tuple[str, ...] | None = None
@@ -48,8 +50,14 @@ class UserActivity:
     email: tuple[str, float] | None = None
     """The last address that was set in that order, empty where it was taken away, and when; None: none was."""
     email_opted_out: bool | None = None
-    choices: list[tuple[float, int]] = field(default_factory=list)
+    choices: list[tuple[float, int]] = []
     """Every choice in that order: when it was made, and a bit for the code of each kind that is not wanted."""
+
+    def last_practice(self) -> tuple[date, float]:
+        """Its local date and when it was; there must have been one."""
+        practices = self.practices
+        day = next(iter(practices)) if len(practices) == 1 else max(practices, key=practices.__getitem__)
+        return day, practices[day]
 
 
 @dataclass(slots=True)
@@ -61,6 +69,8 @@ class Effects:
     removed: dict[tuple[int, str], float] = field(default_factory=dict)
     """When devices were removed; what they had registered before is written first, and so known when they come back."""
     deleted: set[int] = field(default_factory=set)
+    choosers: set[int] = field(default_factory=set)
+    """Those of `users` who made a choice."""
 
     def marks(self, now: float) -> list[tuple[int, date]]:
         """(user, local date) that the gate is to know as practised."""
@@ -74,36 +84,45 @@ class Effects:
     def opt_outs(self, now: float) -> list[tuple[int, date, int]]:
         """(user, local date, bits of kinds' codes) that the gate is to know as not wanted; no bits: all are wanted."""
         wishes = []
-        for user_id, user in self.users.items():
+        for user_id in self.choosers:
+            user = self.users[user_id]
             fresh = [bits for at, bits in user.choices if at > now - GATE_DAYS]
             if fresh:
                 today = local_date(now, user.time_zone)
                 wishes += [(user_id, today + timedelta(days=n), fresh[-1]) for n in CHOICE_DAYS]
         return wishes
 
+    def active(self, now: float, quiet: QuietHours) -> list[Active]:
+        """What Redis is to know of those who practised or began to: marks, reminders that follow, timers."""
+        oldest = now - GATE_DAYS
+        found = []
+        for user_id, user in self.users.items():
+            timer = 0 if user.started is None else int(abandoned_due(user.started))
+            if user.practices:
+                day, last = user.last_practice()
+                days = tuple(day for day, at in user.practices.items() if at > oldest)
+                practice, streak = practice_due(last, user.time_zone, quiet), evening_after(day, user.time_zone)
+                found.append(Active(user_id, days, int(practice), int(streak), int(abandoned_due(last)), timer))
+            elif timer:
+                found.append(Active(user_id, abandoned_due=timer))
+        return found
+
     def practised(self, quiet: QuietHours) -> list[Practised]:
         """The reminders that follow from each user's last practice."""
-        lessons = []
-        for user_id, user in self.users.items():
-            if user.practices:
-                last = max(user.practices.values())
-                lessons.append(
-                    Practised(
-                        user_id,
-                        practice_due(last, user.time_zone, quiet),
-                        streak_saver_due(last, user.time_zone),
-                        abandoned_due(last),
-                    )
-                )
-        return lessons
+        return [_lesson(user_id, user, quiet) for user_id, user in self.users.items() if user.practices]
 
     def started(self) -> list[Started]:
         """Lessons that were started and not finished within the batch."""
-        return [
-            Started(user_id, abandoned_due(user.started))
-            for user_id, user in self.users.items()
-            if user.started is not None
-        ]
+        return [timer for user_id, user in self.users.items() if (timer := _timer(user_id, user))]
+
+
+def _lesson(user_id: int, user: UserActivity, quiet: QuietHours) -> Practised:
+    last, zone = max(user.practices.values()), user.time_zone
+    return Practised(user_id, practice_due(last, zone, quiet), streak_saver_due(last, zone), abandoned_due(last))
+
+
+def _timer(user_id: int, user: UserActivity) -> Started | None:
+    return None if user.started is None else Started(user_id, abandoned_due(user.started))
 
 
 def effects_of(events: Iterable[ActivityEvent], zones: Mapping[int, str], default_zone: str) -> Effects:
@@ -112,40 +131,47 @@ def effects_of(events: Iterable[ActivityEvent], zones: Mapping[int, str], defaul
     `zones` are the known zones of users whose events do not carry one.
     """
     effects = Effects()
+    users = effects.users
     for event in events:
-        if isinstance(event, UserDeleted):
-            _delete(effects, event.user_id)
+        user_id, kind = event.user_id, type(event)
+        if kind is UserDeleted:
+            _delete(effects, user_id)
             continue
-        user = effects.users.get(event.user_id)
+        user = users.get(user_id)
         if user is None:
             # What was known of a deleted user is gone, the zone included.
-            known = None if event.user_id in effects.deleted else zones.get(event.user_id)
-            user = UserActivity(event.time_zone or known or default_zone)
-            effects.users[event.user_id] = user
+            known = None if user_id in effects.deleted else zones.get(user_id)
+            user = users[user_id] = UserActivity(event.time_zone or known or default_zone)
         if event.time_zone:
             user.time_zone, user.zone_given = event.time_zone, True
-        user.event_at = max(user.event_at, event.instant)
-        _apply(effects, user, event)
+        instant = event.at.timestamp()
+        user.event_at = max(user.event_at, instant)
+        # The three that come by the million first, and by their type: it is looked up once a record.
+        if kind is LessonStarted:
+            if user.started is None or user.started < instant:
+                user.started = instant
+        elif kind is LessonCompleted:
+            day = local_date(instant, user.time_zone)
+            if user.practices.get(day, 0.0) < instant:
+                user.practices[day] = instant
+            if user.started is not None and user.started <= instant:
+                user.started = None
+        elif kind is AppOpened:
+            user.locale = event.locale or user.locale  # type: ignore[union-attr]  # it is one
+        else:
+            _rarer(effects, user, event)
     return effects
 
 
-def _apply(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
-    if isinstance(event, LessonCompleted):
-        day = local_date(event.instant, user.time_zone)
-        user.practices[day] = max(user.practices.get(day, 0.0), event.instant)
-        if user.started is not None and user.started <= event.instant:
-            user.started = None
-    elif isinstance(event, LessonStarted):
-        user.started = max(user.started or 0.0, event.instant)
+def _rarer(effects: Effects, user: UserActivity, event: ActivityEvent) -> None:
+    if isinstance(event, PreferencesChanged):
+        _prefer(user, event)
+        if user.choices:
+            effects.choosers.add(event.user_id)
     elif isinstance(event, DeviceRegistered):
         _register(effects, event)
     elif isinstance(event, DeviceRemoved):
         _remove(effects, event)
-    elif isinstance(event, PreferencesChanged):
-        _prefer(user, event)
-    locale = getattr(event, "locale", None)
-    if locale:
-        user.locale = locale
 
 
 def _prefer(user: UserActivity, event: PreferencesChanged) -> None:
@@ -156,6 +182,7 @@ def _prefer(user: UserActivity, event: PreferencesChanged) -> None:
         user.email = event.email, event.instant
     if event.email_opted_out is not None:
         user.email_opted_out = event.email_opted_out
+    user.locale = event.locale or user.locale
 
 
 def _register(effects: Effects, event: DeviceRegistered) -> None:
@@ -185,6 +212,7 @@ def _remove(effects: Effects, event: DeviceRemoved) -> None:
 
 def _delete(effects: Effects, user_id: int) -> None:
     effects.users.pop(user_id, None)
+    effects.choosers.discard(user_id)
     effects.registered = {key: event for key, event in effects.registered.items() if key[0] != user_id}
     effects.removed = {key: at for key, at in effects.removed.items() if key[0] != user_id}
     effects.deleted.add(user_id)

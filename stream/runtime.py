@@ -14,6 +14,7 @@ from shared.producer import Producer
 from shared.settings import Settings
 from shared.store.connections import Pool, pool
 from shared.topics import Topics
+from stream.due.active import ActiveUsers
 from stream.due.index import DueIndex
 from stream.writeback import WriteBack
 
@@ -29,6 +30,7 @@ class Runtime:
     keyspace: Keyspace
     gate: GateMeter
     due: DueIndex
+    active: ActiveUsers
     producer: Producer
     pool: Pool
     writeback: WriteBack
@@ -48,6 +50,7 @@ class Runtime:
             keyspace=keyspace,
             gate=GateMeter(RedisGate(keyspace, settings), patience.registry),
             due=DueIndex(keyspace),
+            active=ActiveUsers(keyspace, settings),
             producer=Producer(settings),
             pool=database,
             writeback=WriteBack(database),

@@ -3,7 +3,6 @@ learns who fell silent. Repeating a batch changes nothing."""
 
 from __future__ import annotations
 
-from datetime import date, datetime
 from importlib.resources import files
 
 from psycopg import AsyncConnection
@@ -13,6 +12,11 @@ from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
 from shared.store.connections import Pool
 from stream.effects import Effects, UserActivity
+from stream.recent import Recent
+
+_NULL = r"\N"
+_NO_CHOICES = "\t".join([_NULL] * 4)
+_LINES = 1000
 
 
 class WriteBack:
@@ -20,6 +24,7 @@ class WriteBack:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._recent = Recent()
         queries = files("stream") / "queries"
         self._stage = (queries / "stage.sql").read_text()
         self._merge_users = (queries / "merge_users.sql").read_text()
@@ -32,41 +37,89 @@ class WriteBack:
             return {int(str(user_id)): str(zone) for user_id, zone in await cursor.fetchall()}
 
     async def write(self, effects: Effects) -> None:
-        """One transaction for one batch."""
+        """One transaction for one batch, of users of whom there is something new to tell; calls must not overlap."""
+        news = self._news(effects)
+        if not (news or effects.deleted or effects.registered or effects.removed):
+            return
         async with self._pool.connection() as connection:
             if effects.deleted:
                 await connection.execute("DELETE FROM users WHERE id = ANY(%s)", (list(effects.deleted),))
-            if effects.users:
+            if news:
                 await connection.execute(self._stage)
-                for n in range(await _stage_users(connection, effects.users)):
+                for n in range(await _stage_users(connection, {user_id: effects.users[user_id] for user_id in news})):
                     await connection.execute(self._merge_users, {"pass": n})
             if effects.registered:
+                await connection.execute(self._stage)
                 await _stage_devices(connection, effects)
                 await connection.execute(self._merge_devices)
             if effects.removed:
                 await _remove_devices(connection, effects.removed)
+        for user_id, facts in news.items():
+            self._recent.remember(user_id, facts)
+
+    def forget(self) -> None:
+        """Others may have written since: what is remembered holds only for as long as the users' events come here."""
+        self._recent = Recent()
+
+    def _news(self, effects: Effects) -> dict[int, int]:
+        for user_id in effects.deleted:
+            self._recent.forget(user_id)
+        # A device needs its user's row, whatever is remembered of it.
+        needed = {user_id for user_id, _ in effects.registered}
+        found = {}
+        for user_id, user in effects.users.items():
+            if user_id in needed:
+                self._recent.forget(user_id)
+            if facts := self._recent.news(user_id, user):
+                found[user_id] = facts
+        return found
 
 
 async def _stage_users(connection: AsyncConnection[tuple[object, ...]], users: dict[int, UserActivity]) -> int:
     """Stage a row for each user and practised date, oldest date first; the number of passes they take."""
     passes = 1
+    lines: list[str] = []
+    for user_id, user in users.items():
+        lines.append(_rows(user_id, user))
+        passes = max(passes, len(user.practices))
     async with connection.cursor() as cursor, cursor.copy("COPY staged_users FROM STDIN") as copy:
-        for user_id, user in sorted(users.items()):
-            opted_out = None if user.opted_out is None else sum(1 << KINDS[kind].code for kind in set(user.opted_out))
-            practices: list[tuple[date | None, datetime | None]] = [
-                (day, utc(at)) for day, at in sorted(user.practices.items())
-            ] or [(None, None)]
-            email, email_at = user.email or (None, 0.0)
-            active_date = local_date(user.event_at, user.time_zone)
-            for n, (day, at) in enumerate(practices):
-                await copy.write_row(
-                    (
-                        user_id, n, user.time_zone, user.zone_given, user.locale, utc(user.event_at), active_date,
-                        at, day, opted_out, email, utc(email_at), user.email_opted_out,
-                    )
-                )  # fmt: skip
-            passes = max(passes, len(practices))
+        for start in range(0, len(lines), _LINES):
+            await copy.write("".join(lines[start : start + _LINES]))
     return passes
+
+
+def _rows(user_id: int, user: UserActivity) -> str:
+    """A user's rows in COPY's text format: psycopg, told a row at a time, takes as long as all the rest of a batch.
+
+    No text of an event holds a tab or a newline, and none but an address a backslash (shared/wire/events.py).
+    """
+    choices = _NO_CHOICES
+    if user.opted_out is not None or user.email is not None or user.email_opted_out is not None:
+        choices = _choices(user)
+    seen = f"{_micros(user.event_at)}\t{local_date(user.event_at, user.time_zone).isoformat()}"
+    who = f"{user.time_zone}\t{user.zone_given}\t{user.locale or _NULL}\t{seen}"
+    if not user.practices:
+        return f"{user_id}\t0\t{who}\t{_NULL}\t{_NULL}\t{choices}\n"
+    practices = user.practices.items() if len(user.practices) == 1 else sorted(user.practices.items())
+    return "".join(
+        [
+            f"{user_id}\t{n}\t{who}\t{_micros(at)}\t{day.isoformat()}\t{choices}\n"
+            for n, (day, at) in enumerate(practices)
+        ]
+    )
+
+
+def _choices(user: UserActivity) -> str:
+    opted_out = _NULL if user.opted_out is None else sum(1 << KINDS[kind].code for kind in set(user.opted_out))
+    email, email_at = (_NULL, 0.0) if user.email is None else (user.email[0].replace("\\", "\\\\"), user.email[1])
+    return (
+        f"{opted_out}\t{email}\t{_micros(email_at)}\t{_NULL if user.email_opted_out is None else user.email_opted_out}"
+    )
+
+
+def _micros(instant: float) -> int:
+    # A whole number is formatted in a third of a fraction's time.
+    return round(instant * 1e6)
 
 
 async def _stage_devices(connection: AsyncConnection[tuple[object, ...]], effects: Effects) -> None:

@@ -14,14 +14,19 @@ _RESTORES = ("restore", "campaign_restore")
 
 def asking() -> dict[str, Script]:
     """What the paths and delivery ask, each behind the door."""
-    door = _read("door")
+    before = door()
     # The first line makes a replica, or a server that is out of memory, refuse the whole script at its start. Delivery
     # is let through when memory is out: what was claimed is sent, and what was shown must be known. Those that only
     # read do not say so (no-writes): a replica would answer them.
-    found = {name: Script(name, f"#!lua\n{door}\n{_read(name)}", guarded=True) for name in _ASKS}
+    found = {name: Script(name, f"#!lua\n{before}\n{_read(name)}", guarded=True) for name in _ASKS}
     return found | {
-        name: Script(name, f"#!lua flags=allow-oom\n{door}\n{_read(name)}", guarded=True) for name in _DELIVERS
+        name: Script(name, f"#!lua flags=allow-oom\n{before}\n{_read(name)}", guarded=True) for name in _DELIVERS
     }
+
+
+def door() -> str:
+    """What every script that asks the gate begins with: where its data is not vouched for, it goes no further."""
+    return _read("door")
 
 
 def keeping() -> dict[str, Script]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 from shared.policy.kinds import ABANDONED_AFTER, PRACTICE_AFTER, STREAK_SAVER_HOUR, ReminderKind
-from shared.policy.localtime import instant_of, local_date, local_time
+from shared.policy.localtime import instant_of, local_date, local_hour
 from shared.settings import Settings
 
 
@@ -24,7 +25,7 @@ class QuietHours:
 
     def covers(self, instant: float, time_zone: str) -> bool:
         """Whether it is quiet where the user is."""
-        hour = local_time(instant, time_zone).hour
+        hour = local_hour(instant, time_zone)
         if self.start == self.end:
             return False
         if self.start < self.end:
@@ -47,19 +48,25 @@ class QuietHours:
 
 
 def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> float:
-    """Last practice + 23.5 h; when that is quiet, the end of the quiet hours."""
-    due = last_practice + PRACTICE_AFTER
+    """Last practice + 23.5 h, to the second; when that is quiet, the end of the quiet hours."""
+    due = float(int(last_practice + PRACTICE_AFTER))
     return quiet.next_end(due, time_zone) if quiet.covers(due, time_zone) else due
 
 
 def streak_saver_due(last_practice: float, time_zone: str) -> float:
     """22:00 on the local day after the last practice: the evening on which the streak is at stake."""
-    return instant_of(local_date(last_practice, time_zone) + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
+    return evening_after(local_date(last_practice, time_zone), time_zone)
+
+
+@lru_cache(maxsize=1 << 12)
+def evening_after(day: date, time_zone: str) -> float:
+    """22:00 on the day after a local date."""
+    return instant_of(day + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
 
 
 def abandoned_due(lesson_started: float) -> float:
-    """Half an hour after a lesson was started."""
-    return lesson_started + ABANDONED_AFTER
+    """Half an hour after a lesson was started, to the second."""
+    return float(int(lesson_started + ABANDONED_AFTER))
 
 
 def expires_at(kind: ReminderKind, due: float, time_zone: str, quiet: QuietHours) -> float:

@@ -5,11 +5,13 @@ The event contract for producers is generated from these types (`surnia events s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 
+from shared.clock import utc
 from shared.identity import MAX_USER_ID
 from shared.policy.kinds import KindName
 from shared.policy.localtime import known_zones
@@ -137,23 +139,35 @@ class BadEventError(ValueError):
 _decoder: msgspec.json.Decoder[ActivityEvent] = msgspec.json.Decoder(ActivityEvent)
 
 
+def decoding(now: float) -> Callable[[bytes], ActivityEvent]:
+    """Decodes messages as of an instant, many of them: see `decode_event`."""
+    decode, zones = _decoder.decode, known_zones()
+    # Compared as datetimes, which costs a tenth of what their unix seconds would.
+    earliest, latest = utc(EARLIEST), utc(now + MAX_AHEAD_SECONDS)
+
+    def event_in(message: bytes) -> ActivityEvent:
+        if len(message) > MAX_EVENT_BYTES:
+            raise BadEventError("too_large", f"{len(message)} bytes, at most {MAX_EVENT_BYTES} are read")
+        try:
+            event = decode(message)
+        except msgspec.ValidationError as error:
+            raise BadEventError("invalid", str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadEventError("malformed_json", str(error)) from None
+        if event.time_zone is not None and event.time_zone not in zones:
+            raise BadEventError("unknown_time_zone", f"time zone {event.time_zone!r} is not in the IANA database")
+        if not earliest <= event.at <= latest:
+            if event.at < earliest:
+                raise BadEventError("too_old", f"{event.at.isoformat()} is before the year 2000")
+            raise BadEventError("in_the_future", f"{event.at.isoformat()} is more than 5 minutes ahead")
+        return event
+
+    return event_in
+
+
 def decode_event(message: bytes, now: float) -> ActivityEvent:
     """The event in a message. Raises `BadEventError` for whatever is wrong with it, and nothing else."""
-    if len(message) > MAX_EVENT_BYTES:
-        raise BadEventError("too_large", f"{len(message)} bytes, at most {MAX_EVENT_BYTES} are read")
-    try:
-        event = _decoder.decode(message)
-    except msgspec.ValidationError as error:
-        raise BadEventError("invalid", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadEventError("malformed_json", str(error)) from None
-    if event.time_zone is not None and event.time_zone not in known_zones():
-        raise BadEventError("unknown_time_zone", f"time zone {event.time_zone!r} is not in the IANA database")
-    if event.instant < EARLIEST:
-        raise BadEventError("too_old", f"{event.at.isoformat()} is before the year 2000")
-    if event.instant > now + MAX_AHEAD_SECONDS:
-        raise BadEventError("in_the_future", f"{event.at.isoformat()} is more than 5 minutes ahead")
-    return event
+    return decoding(now)(message)
 
 
 encode_event = msgspec.json.Encoder().encode

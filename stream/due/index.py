@@ -9,27 +9,13 @@ from shared.gate.keys import due_key
 from shared.identity import SHARDS, shard_of
 from shared.keyspace import Call, Keyspace, Script
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
+from stream.due import moves
+from stream.due.moves import Practised, Started
+
+__all__ = ["DUE_KINDS", "Due", "DueIndex", "Practised", "Started"]
 
 DUE_KINDS: tuple[ReminderKind, ...] = (STREAK_SAVER, PRACTICE, ABANDONED_LESSON)
 """The kinds that fire from the index, the most pressing first."""
-_UPDATE_ORDER = (PRACTICE, STREAK_SAVER, ABANDONED_LESSON)
-
-
-class Practised(NamedTuple):
-    """A completed lesson: the reminders that are due next, and the timers it takes away."""
-
-    user_id: int
-    practice_due: float | None
-    streak_saver_due: float | None
-    started_before: float
-    """Abandoned-lesson timers due up to this instant are taken away."""
-
-
-class Started(NamedTuple):
-    """A started lesson and when it counts as abandoned."""
-
-    user_id: int
-    due: float
 
 
 class Due(NamedTuple):
@@ -44,11 +30,11 @@ class DueIndex:
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
-        self._update = Script.read("stream.due", "update")
+        self._update = Script("update", moves.script("update"))
         self._remove = Script.read("stream.due", "remove")
 
     async def update(self, practised: Iterable[Practised], started: Iterable[Started]) -> None:
-        """Apply a batch of activity; harmless to repeat, and late events change nothing."""
+        """Apply activity, whatever the gate says: for rebuilds. Harmless to repeat, and late events change nothing."""
         shards: dict[int, tuple[list[Practised], list[Started]]] = {}
         for lesson in practised:
             shards.setdefault(shard_of(lesson.user_id), ([], []))[0].append(lesson)
@@ -56,10 +42,10 @@ class DueIndex:
             shards.setdefault(shard_of(timer.user_id), ([], []))[1].append(timer)
         calls = []
         for shard, (lessons, timers) in shards.items():
-            fields = ["" if field is None else field for lesson in lessons for field in lesson]
-            arguments: list[Any] = [len(lessons), *fields]
-            arguments += [len(timers), *(field for timer in timers for field in timer)]
-            calls.append(Call(shard, arguments, self._update, [due_key(shard, kind) for kind in _UPDATE_ORDER]))
+            for start in range(0, max(len(lessons), len(timers)), moves.USERS_A_CALL):
+                part = slice(start, start + moves.USERS_A_CALL)
+                arguments = moves.arguments(lessons[part], timers[part])
+                calls.append(Call(shard, arguments, self._update, moves.keys(shard)))
         await self._keyspace.run(calls)
 
     async def due(self, kind: ReminderKind, shards: Sequence[int], now: float, most: int) -> list[Due]:

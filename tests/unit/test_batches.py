@@ -6,18 +6,13 @@ import asyncio
 import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from datetime import date
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 
-from shared.patience import Patience
-from stream.activity import handle_events
 from stream.batches import batches, handle_batches
 
 T = TypeVar("T")
-NOW = 1_795_262_400.0
 HOUR = 3600.0
 
 
@@ -223,55 +218,9 @@ def test_who_stops_reading_leaves_nothing_running() -> None:
     assert stream.closed
 
 
-class Recorder:
-    """Stands for every server of a runtime: remembers the calls in their order."""
+def test_a_batch_is_full_by_the_sizes_of_what_it_holds() -> None:
+    async def collected() -> list[list[Any]]:
+        stream = FakeStream(*[0] * 6)
+        return [list(batch) async for batch in batches(stream, 5, HOUR, size=lambda event: 3 if event < 3 else 1)]  # type: ignore[operator]  # ours are numbers
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, list[Any]]] = []
-        self.written: list[Any] = []
-
-    def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any) -> dict[int, str]:
-            self.calls.append((name, [list(each) if not hasattr(each, "users") else each for each in arguments]))
-            return {}
-
-        return call
-
-    async def produce(self, records: list[Any]) -> None:
-        self.written += records
-
-
-def handled(*values: bytes | None) -> Recorder:
-    """What the activity agent asks of the servers for a batch of these messages."""
-    server = Recorder()
-    runtime: Any = SimpleNamespace(
-        clock=SimpleNamespace(now=lambda: NOW), gate=server, due=server, writeback=server,
-        producer=SimpleNamespace(write=server.produce),
-        quiet=SimpleNamespace(covers=lambda *_: False), topics=SimpleNamespace(dead_letters="dead"),
-        settings=SimpleNamespace(default_time_zone="UTC"), patience=Patience(),
-    )  # fmt: skip
-    batch: list[Any] = [
-        SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n) for n, value in enumerate(values)
-    ]
-    asyncio.run(handle_events(runtime, batch))
-    return server
-
-
-def event(kind: str) -> bytes:
-    return b'{"type":"%s","user_id":1,"at":"2026-11-21T12:00:00Z","time_zone":"UTC"}' % kind.encode()
-
-
-def test_the_gate_hears_of_practice_before_anything_else_is_written() -> None:
-    assert [name for name, _ in handled(event("lesson_completed")).calls] == ["practised", "update", "write"]
-
-
-def test_what_a_user_did_after_the_account_was_deleted_stays_in_the_due_index() -> None:
-    calls = handled(event("user_deleted"), event("lesson_started")).calls
-    assert [name for name, _ in calls] == ["practised", "forget", "update", "write"]
-    assert dict(calls)["update"][1] == [(1, NOW + 1800)]
-
-
-def test_a_bad_message_stops_nobody_else() -> None:
-    server = handled(b"\xff", event("lesson_completed"), None)
-    assert [record.topic for record in server.written] == ["dead", "dead"]
-    assert dict(server.calls)["practised"] == [[(1, date(2026, 11, 21))]]
+    assert run(collected()) == [[0, 1], [2, 3, 4]]

@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.policy.localtime import UnknownTimeZoneError, instant_of, known_zones, local_date, local_time, zone
+from shared.policy.localtime import (
+    UnknownTimeZoneError,
+    instant_of,
+    known_zones,
+    local_date,
+    local_hour,
+    local_time,
+    zone,
+)
 
 zones = st.sampled_from(sorted(known_zones()))
-instants = st.floats(0, 4_102_444_800, allow_nan=False)  # 1970 to 2099
+# 1970 to 2099, to the millisecond: datetimes round what is finer than theirs.
+instants = st.integers(0, 4_102_444_800_000).map(lambda milliseconds: milliseconds / 1000)
 many = hypothesis_settings(deadline=None, max_examples=200)
 
 
@@ -143,3 +152,44 @@ def test_the_day_a_clock_is_put_forward_at_midnight_begins_at_one() -> None:
         assert local_time(start, name).hour == 1
         assert local_date(start, name) == day
         assert local_date(start - 1, name) == day - timedelta(days=1)
+
+
+@many
+@given(zones, instants)
+def test_the_hour_is_what_the_clock_shows(name: str, instant: float) -> None:
+    assert local_hour(instant, name) == local_time(instant, name).hour
+
+
+def test_dates_and_hours_hold_around_every_change_of_every_zone() -> None:
+    """Also where the clock is put back over midnight, to a date that was over, as Gaza did at 00:01."""
+    first, last = int(at(2010, 1, 1, 0, 0)), int(at(2027, 1, 1, 0, 0))
+    days = range(first, last, 86_400)
+    for name in sorted(known_zones()):
+        tz = zoneinfo.ZoneInfo(name)
+        offsets = [datetime.fromtimestamp(day, tz).utcoffset() for day in days]
+        for day, offset, following in zip(days, offsets, offsets[1:], strict=False):
+            if offset != following:
+                change = _change(tz, day, day + 86_400)
+                for instant in (
+                    change - 7200,
+                    change - 61,
+                    change - 1,
+                    change,
+                    change + 59,
+                    change + 61,
+                    change + 3601,
+                ):
+                    shown = datetime.fromtimestamp(instant, tz)
+                    assert (local_date(instant, name), local_hour(instant, name)) == (shown.date(), shown.hour)
+
+
+def _change(tz: zoneinfo.ZoneInfo, before: int, after: int) -> int:
+    """The second at which the offset changes, between two instants whose offsets differ."""
+    offset = datetime.fromtimestamp(before, tz).utcoffset()
+    while after - before > 1:
+        middle = (before + after) // 2
+        if datetime.fromtimestamp(middle, tz).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after
