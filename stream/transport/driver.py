@@ -6,15 +6,23 @@ tests/integration/transport/ holds every behaviour against a real broker.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
+from weakref import WeakSet
 
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, ConsumerMessage, Message
+from faust.types.transports import TPorTopicSet
+from faust.types.tuples import ack_lock
 
-from stream.transport.positions import Positions
+from stream.transport.positions import Lines
 from stream.transport.runs import Run, RunSchema
-from stream.transport.thread import ConsumerThread
+from stream.transport.thread import ConsumerThread, Take
+
+IN_HAND = 10_000
+"""Records in runs that are handed over and not acknowledged, at most, but for a partition that has none and one more
+poll: what is in memory, and what others have waiting ahead of them."""
 
 
 class Consumer(stock.Consumer):
@@ -23,15 +31,21 @@ class Consumer(stock.Consumer):
     _thread: ConsumerThread
 
     def __init__(self, transport: Any, callback: Callable[[Message], Awaitable[None]], *args: Any, **options: Any):
-        self._positions = Positions()
+        self.lines = Lines()
         self.topics_in_runs: frozenset[str] = frozenset()
+        self._fetched: dict[TP, deque[Take]] = {}
+        """Taken from the thread and not handed over: stays until it is, or until its line is replaced."""
+        self._offered: Take | None = None
+        self._full = False
+        """A partition is left out of polls until there is room."""
+        self._resumed = False
+        """The flow was stopped: what streams had waiting may be gone."""
 
         async def hand(message: Message) -> None:
-            if self.app.topics.acks_enabled_for(message.topic):
-                self._positions.hand(message.tp, message)
-            await callback(message)
+            await self._hand(message, callback)
 
         super().__init__(transport, hand, *args, **options)
+        self._unacked_messages = _Unacked(self._on_done)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -45,42 +59,80 @@ class Consumer(stock.Consumer):
         self.topics_in_runs = frozenset(in_runs)
         await super().subscribe(topics)
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Messages of one poll, partitions in turn; ends early when the group shares out the partitions anew."""
-        turns = dict(self._positions.turns)
-        records, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
-            return
-        if not self.flow_active:
-            await self._seek_back()
-            return
-        passed, kept_back = self._thread.passed, dict[TP, int]()
-        for tp, record in self.scheduler.iterate(records):
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if self._positions.turns.get(tp, 0) != turns.get(tp, 0) or tp in kept_back:
-                continue  # Somebody has sought elsewhere since it was fetched.
-            if active is None or tp in active or tp in self._buffered_partitions:
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                yield tp, self._to_message(tp, record)
-            else:
-                kept_back[tp] = record.first if isinstance(record, Run) else record.offset
-        for tp, offset in kept_back.items():
-            # Paused since it was fetched. The stock driver drops it; here it is fetched again, when the time comes.
-            await self._thread.seek_back(tp, offset)
-        for tp, position in passed.items():
-            fresh = self._positions.turns.get(tp, 0) == turns.get(tp, 0) and tp not in kept_back
-            if fresh and self.app.topics.acks_enabled_for(tp.topic):
-                self._positions.reach(tp, position)
-                self._acked[tp]  # A commit looks at the partitions that are listed here.
+    # Handing over
 
-    async def _seek_back(self) -> None:
-        # As the stock driver does: what was fetched meanwhile is dropped, so it must be fetched again.
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Messages of one poll and what the last one left, partitions in turn, while the flow is not stopped."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode's Event and asyncio's are alike
+        if self.should_stop:
+            return
+        if self._resumed:
+            self._resumed = False
+            await self._hand_again()
+        await self._fetch(timeout)
+        stays = set[TP]()
+        for tp, take in self.scheduler.iterate({tp: list(takes) for tp, takes in self._fetched.items()}):
+            if not self.flow_active or self.should_stop:
+                return
+            if tp in stays:
+                continue
+            if take.line is not self.lines.of(tp) or take.record is None:
+                if take.record is None and self.app.topics.acks_enabled_for(tp.topic):
+                    take.line.skip(take.end)
+                self._gone(take)
+            elif self._is_active(tp):
+                if (end := self._thread.ends.get(tp)) is not None:
+                    self.app.monitor.track_tp_end_offset(tp, end)
+                # Faust drops what lies before the last one that it saw, such as runs that were cut elsewhere before.
+                self._read_offset[tp] = None
+                self._offered = take
+                yield tp, self._to_message(tp, take.record)
+                if self._offered is take:
+                    return  # The flow was stopped while it was handed over.
+            else:
+                stays.add(tp)  # Paused since it was fetched, or its buffer is full.
+
+    async def _fetch(self, timeout: float) -> None:
+        self._thread.woken = False
+        # Without a rest: what was left may have become possible to hand over.
+        rest = 0.0 if any(self._is_active(tp) for tp in self._fetched) else timeout
+        await self._thread.poll(self._wanted(), rest)
+        while self._thread.taken:
+            take = self._thread.taken.popleft()
+            self._fetched.setdefault(take.tp, deque()).append(take)
+
+    def _wanted(self) -> set[TP] | None:
+        """Partitions of which more may be taken; None for all."""
+        if self.app.client_only:
+            return None
+        self._full = self.lines.in_hand() >= IN_HAND
+        full = {tp for tp in self.lines if self._full and self.lines.of(tp).size}
+        return self._get_active_partitions() - self._fetched.keys() - full
+
+    def _is_active(self, tp: TP) -> bool:
+        return bool(self.app.client_only or tp in self._active_partitions)
+
+    async def _hand(self, message: Message, callback: Callable[[Message], Awaitable[None]]) -> None:
+        take = self._offered
+        assert take, "what is handed over was yielded before"
+        if self.app.topics.acks_enabled_for(message.topic):
+            run = take.record if isinstance(take.record, Run) else None
+            take.line.hand(message, run.first if run else message.offset, take.end, len(run) if run else 0)
         try:
-            await self.perform_seek()
-        except Exception as error:
-            self.log.warning("could not seek to what was committed: %r", error)
+            await callback(message)
+        except BaseException:
+            take.line.withdraw(message)
+            raise
+        self._offered = None
+        self._gone(take)
+
+    def _gone(self, take: Take) -> None:
+        takes = self._fetched.get(take.tp)
+        if takes and takes[0] is take:
+            takes.popleft()
+            if not takes:
+                del self._fetched[take.tp]
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Run):
@@ -89,31 +141,109 @@ class Consumer(stock.Consumer):
         message.key, message.value, message.headers = None, cast(Any, record), None
         return message
 
+    # Commits
+
+    def _filter_tps_with_pending_acks(self, topics: TPorTopicSet | None = None) -> Iterator[TP]:
+        mine = cast(Iterator[TP], iter(self.lines))
+        return (tp for tp in mine if topics is None or tp in topics or tp.topic in topics)
+
     def _new_offset(self, tp: TP) -> int | None:
         # Faust keeps lists of what was acknowledged; ours is the line. Emptied, so that they do not grow.
-        self._acked[tp].clear()
-        self._acked_index[tp].clear()
-        return self._positions.committable(tp)
+        self._forget_acks(tp)
+        return self.lines.of(tp).settle()
+
+    def _forget_acks(self, *partitions: TP) -> None:
+        with ack_lock:
+            for tp in partitions:
+                self._acked.pop(tp, None)
+                self._acked_index.pop(tp, None)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: a line has no gaps."""
 
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        # Waits for what is in hand and commits it, then forgets the rest.
-        await super().on_partitions_revoked(revoked)
-        for tp in revoked:
-            self._positions.forget(tp)
+    def _on_done(self) -> None:
+        if self._full and self.lines.in_hand() < IN_HAND:
+            self._full = False
+            self._thread.wake()
 
-    async def seek(self, partition: TP, offset: int) -> None:
-        self._positions.forget(partition)
+    # The group, and where to read from
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        # Waits for what is in hand and commits it, where the app is set so; then nothing of it counts any more.
+        await super().on_partitions_revoked(revoked)
+        if revoked and not self.app.should_stop:
+            await self.commit()
+        for tp in revoked:
+            self.lines.replace(tp)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._buffered_partitions.clear()  # The buffers were emptied when all was revoked.
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self._thread.read_from({partition: offset})
+        # What is committed follows, also backwards.
         self._committed_offset.pop(partition, None)
-        await super().seek(partition, offset)
+        self._forget_acks(partition)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        for tp in partitions:
-            self._positions.forget(tp)
-            self._committed_offset.pop(tp, None)
         await super().seek_wait(partitions)
+        for tp in partitions:
+            self._committed_offset.pop(tp, None)
+        self._forget_acks(*partitions)
+
+    async def perform_seek(self) -> None:
+        committed = await self._thread.read_from_committed(cast(Mapping[TP, int], self.lines.firsts()))
+        self._committed_offset.update(committed)
+        self._forget_acks(*committed)
+
+    async def _hand_again(self) -> None:
+        firsts = cast(dict[TP, int], self.lines.firsts())
+        for tp in self.lines:
+            if tp not in firsts:
+                self.lines.of(tp).frozen = False
+        if firsts:
+            await self._thread.read_from(firsts, {tp: self.lines.of(tp) for tp in firsts})
+            self._forget_acks(*firsts)
+
+    # Pauses
+
+    def stop_flow(self) -> None:
+        super().stop_flow()
+        if self.should_stop or not self.app.conf.stream_wait_empty:
+            # Nobody waits for handlers: Faust cuts them off, and acknowledges what they had in hand.
+            for line in self.lines.all():
+                line.settle()
+                line.frozen = True
+        self._thread.wake()
+
+    def resume_flow(self) -> None:
+        self._resumed = self._resumed or not self.flow_active
+        super().resume_flow()
+        self._thread.wake()
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        super().resume_partitions(tps)
+        self._thread.wake()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        # The stock driver reads paused partitions again, and such as were taken away.
+        if tp in self._buffered_partitions and (tp in self._paused_partitions or tp not in self.assignment()):
+            self._buffered_partitions.discard(tp)
+        super().on_buffer_drop(tp)
+        self._thread.wake()
+
+
+class _Unacked(WeakSet[Message]):
+    """Messages that streams have in hand; tells when one of them is done."""
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_done = on_done
+
+    def discard(self, item: Message) -> None:
+        super().discard(item)
+        self._on_done()
 
 
 class Transport(stock.Transport):

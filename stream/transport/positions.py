@@ -7,7 +7,9 @@ stands in line, and a position is committable when all ahead of it is done, what
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -15,56 +17,93 @@ class Handed(Protocol):
     """What stands in line: one of Faust's messages."""
 
     acked: bool
-    offset: int
 
 
-class _Line:
-    """One partition's."""
+@dataclass(slots=True)
+class _Place:
+    message: Handed
+    first: int
+    end: int
+    size: int
+
+
+class Line:
+    """One partition's, from where it was assigned, or sought, until it is taken away, or sought again.
+
+    Whoever fetched for a line that another one has replaced must not hand over any more; what is acknowledged of it,
+    however late, is never committed.
+    """
 
     def __init__(self) -> None:
-        self.waiting: deque[Handed] = deque()
-        self.position: int | None = None
-        """All before it is done; None until something is."""
-        self.reached = 0
+        self._waiting: deque[_Place] = deque()
+        self._position: int | None = None
+        self.size = 0
+        """Records that are in hand, of messages that were counted."""
+        self.frozen = False
+        """Acknowledgements no longer count: they come from handlers that were cut off."""
+
+    def hand(self, message: Handed, first: int, end: int, size: int = 0) -> None:
+        """A message is about to be handed over: it begins at `first`, and the next one of its partition at `end`."""
+        # Also lets go of what is done, whose values would otherwise stay in memory until the next commit.
+        self.settle()
+        self._waiting.append(_Place(message, first, end, size))
+        self.size += size
+
+    def withdraw(self, message: Handed) -> None:
+        """The last one was not handed over after all."""
+        if self._waiting and self._waiting[-1].message is message:
+            self.size -= self._waiting.pop().size
+
+    def skip(self, end: int) -> None:
+        """Nothing more before `end`: control batches or an aborted transaction, which would be lag for ever."""
+        if self._waiting:
+            self._waiting[-1].end = end
+        else:
+            self._position = end
 
     def settle(self) -> int | None:
-        waiting = self.waiting
-        while waiting and waiting[0].acked:
-            self.position = waiting.popleft().offset + 1
-        if not waiting and self.reached > (self.position or 0):
-            self.position = self.reached
-        return self.position
+        """The position up to which all is done; None until something is."""
+        waiting = self._waiting
+        while waiting and waiting[0].message.acked and not self.frozen:
+            place = waiting.popleft()
+            self._position = place.end
+            self.size -= place.size
+        return self._position
+
+    @property
+    def first(self) -> int | None:
+        """Where the first message begins that is not done; None if all are."""
+        self.settle()
+        return self._waiting[0].first if self._waiting else None
 
 
-class Positions:
-    """By partition. What was given up (`forget`) is never committed, however late its acknowledgement comes."""
+class Lines:
+    """The lines in force, by partition. A line may be replaced in another thread than the one that reads it."""
 
     def __init__(self) -> None:
-        self._lines: defaultdict[object, _Line] = defaultdict(_Line)
-        self.turns: defaultdict[object, int] = defaultdict(int)
-        """How often a partition was given up: who fetched before must not hand over after."""
+        self._lines: dict[Hashable, Line] = {}
 
-    def hand(self, partition: object, message: Handed) -> None:
-        """A message is about to be handed over; the next one of its partition comes after it."""
-        line = self._lines[partition]
-        # Also lets go of what is done, whose values would otherwise stay in memory until the next commit.
-        line.settle()
-        line.waiting.append(message)
+    def of(self, partition: Hashable) -> Line:
+        """The partition's; a new one if it has none."""
+        return self._lines.setdefault(partition, Line())
 
-    def reach(self, partition: object, position: int) -> None:
-        """The fetcher has come to a position, and all that it found ahead of it was handed over.
-
-        What it passed without a record, control batches or an aborted transaction, would be lag for ever.
-        """
-        line = self._lines[partition]
-        line.reached = max(line.reached, position)
-
-    def committable(self, partition: object) -> int | None:
-        """The position up to which all is done; None if nothing is."""
-        line = self._lines.get(partition)
-        return line.settle() if line else None
-
-    def forget(self, partition: object) -> None:
+    def replace(self, partition: Hashable) -> None:
         """The partition was taken away, or is to be read from somewhere else."""
-        self._lines.pop(partition, None)
-        self.turns[partition] += 1
+        self._lines[partition] = Line()
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(list(self._lines))
+
+    def all(self) -> list[Line]:
+        """Every line in force."""
+        return list(self._lines.values())
+
+    def firsts(self) -> dict[Hashable, int]:
+        """Where the first message begins that is not done, of partitions that have one."""
+        return {tp: first for tp in self if (first := self.of(tp).first) is not None}
+
+    def in_hand(self) -> int:
+        """Records that are in hand, of all partitions."""
+        for line in self.all():
+            line.settle()
+        return sum(line.size for line in self.all())
