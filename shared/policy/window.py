@@ -54,7 +54,13 @@ def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> flo
 
 def streak_saver_due(last_practice: float, time_zone: str) -> float:
     """22:00 on the local day after the last practice: the evening on which the streak is at stake."""
-    return instant_of(local_date(last_practice, time_zone) + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
+    return streak_saver_on(local_date(last_practice, time_zone), time_zone)
+
+
+def streak_saver_on(practice_date: date, time_zone: str) -> float:
+    """22:00 on the day after a local date with practice, wherever that was; where a gap skips 22:00, what `instant_of`
+    takes for it."""
+    return instant_of(practice_date + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
 
 
 def abandoned_due(lesson_started: float) -> float:

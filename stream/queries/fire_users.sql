@@ -11,4 +11,4 @@ LEFT JOIN LATERAL (
            AS fcm_tokens
   FROM devices WHERE user_id = u.id AND retired_at IS NULL
 ) d ON true
-WHERE u.id = ANY(%s)
+WHERE u.id = ANY(%s::bigint[])
