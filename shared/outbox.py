@@ -27,8 +27,9 @@ WITH page AS (
 ), decided AS (
   INSERT INTO planned (local_date, page_id, path, kind, campaign, answer, users)
   SELECT d.local_date, page.page_id, %(path)s, d.kind, d.campaign, d.answer, d.users::bigint[]
-  FROM page, unnest(%(days)s::date[], %(kinds)s::smallint[], %(campaigns)s::text[], %(answers)s::text[], %(users)s::text[])
-    AS d (local_date, kind, campaign, answer, users)
+  FROM page, unnest(
+    %(days)s::date[], %(kinds)s::smallint[], %(campaigns)s::text[], %(answers)s::text[], %(users)s::text[]
+  ) AS d (local_date, kind, campaign, answer, users)
 )
 SELECT page_id FROM page
 """

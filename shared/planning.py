@@ -114,19 +114,24 @@ def _fold(plan: Plan, sends: Sequence[Send], answers: Sequence[Claim], now: floa
         by_answer.setdefault(answer, []).append(send)
     for answer, mine in by_answer.items():
         if answer is Claim.paused:
+            plan.paused += [send for send in mine if now < send.expires_at]
             # Past its window it ends as expired whatever the gate would say later: nobody has to wait for the end of a
             # pause.
-            plan.paused += [send for send in mine if now < send.expires_at]
-            mine = [send for send in mine if now >= send.expires_at]
-            if not mine:
-                continue
-        word = answer.reason if answer.denied else GRANTED
-        plan.decided(mine[0], word).extend(send.user_id for send in mine)
-        if answer.denied:
-            plan.denied += [Denial(send, word) for send in mine]
-        elif answer is not Claim.settled_before:
-            for send in mine:
-                (plan.sends if now < send.expires_at else plan.expired).append(send)
+            _grant(plan, [send for send in mine if now >= send.expires_at], now)
+        elif answer.denied:
+            plan.decided(mine[0], answer.reason).extend(send.user_id for send in mine)
+            plan.denied += [Denial(send, answer.reason) for send in mine]
+        else:
+            _grant(plan, mine, now, again=answer is not Claim.settled_before)
+
+
+def _grant(plan: Plan, sends: Sequence[Send], now: float, *, again: bool = True) -> None:
+    """`again`: whether there is anything left to do for them."""
+    if not sends:
+        return
+    plan.decided(sends[0], GRANTED).extend(send.user_id for send in sends)
+    for send in sends if again else ():
+        (plan.sends if now < send.expires_at else plan.expired).append(send)
 
 
 def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int) -> list[Record]:

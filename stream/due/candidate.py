@@ -1,15 +1,43 @@
-"""Who is due becomes a send, a denial, or due later: the index was told in the zone of the last lesson, and users travel."""
+"""Who is due becomes a send, a denial, or due later: the index was told in the last lesson's zone, and users travel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import date, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, expires_at, streak_saver_on
 from shared.wire.sends import Send, Target
+
+
+class User(NamedTuple):
+    """A user whose reminder is due, as PostgreSQL has them."""
+
+    id: int
+    time_zone: str
+    locale: str
+    streak: int
+    opted_out: int
+    """A bit for the code of each kind that is not wanted."""
+    practice_date: date | None
+    active_date: date | None
+    email: str
+    targets: list[Target]
+
+
+def users_of(rows: Iterable[Any]) -> dict[int, User]:
+    """By id, from rows of fire_users.sql."""
+    users: dict[int, User] = {}
+    for row in rows:
+        user = users.get(row[0])
+        if user is None:
+            user = users[row[0]] = User._make((*row[:8], []))
+        if row[8] is not None:
+            user.targets.append(Target(*row[8:]))
+    return users
 
 
 class Moment(NamedTuple):
@@ -25,9 +53,8 @@ class Moment(NamedTuple):
 def moment(kind: ReminderKind, due: float, time_zone: str, practice_date: date | None, quiet: QuietHours) -> Moment:
     """`due` as the index has it, seen from where the user's row says that they are.
 
-    A streak saver belongs to the evening after the last practice: whoever flew west is reminded when it is 22:00 there.
-    Practice moves to the end of quiet hours, as it would have where they practised. Neither is ever earlier than it was,
-    and the identity stays: practice's local date is that of `at`, a streak saver's the day after the last practice.
+    A streak saver belongs to the evening after the last practice: who flew west is reminded when it is 22:00 there.
+    Practice moves to the end of quiet hours, as it would have where they practised. Nothing ever becomes earlier.
     """
     at = due
     if kind is STREAK_SAVER:
@@ -39,31 +66,34 @@ def moment(kind: ReminderKind, due: float, time_zone: str, practice_date: date |
     return Moment(at, local_date(at, time_zone), expires_at(kind, at, time_zone, quiet), is_quiet)
 
 
-def candidate(kind: ReminderKind, when: Moment, row: Sequence[Any], email: bool = True) -> tuple[Send, str]:
-    """The send for a user that is due (a row of fire_users.sql), and the reason it is denied, or "".
+def candidate(kind: ReminderKind, when: Moment, user: User, email: bool = True) -> tuple[Send, str]:
+    """The send for a user that is due, and the reason it is denied, or "".
 
     `email`: whether there is a server to send e-mails with.
     """
-    user_id, time_zone, locale, streak, opted_out, practice_date, active_date, *devices, address = row
-    day = when.local_date
+    day, devices = when.local_date, user.targets
+    if len(devices) > 1:
+        devices = sorted(devices, key=attrgetter("device_id"))
     send = Send(
-        user_id=user_id,
+        user_id=user.id,
         kind=kind.name,
         local_date=day,
         due_at=when.at,
         expires_at=when.expires_at,
-        time_zone=time_zone,
-        locale=locale,
-        streak=streak,
-        silent_days=max(0, (day - active_date).days) if active_date else 0,
-        targets=tuple(map(Target, *devices)) if devices[0] else (),
-        email=address if email else "",
+        time_zone=user.time_zone,
+        locale=user.locale,
+        streak=user.streak,
+        silent_days=max(0, (day - user.active_date).days) if user.active_date else 0,
+        targets=tuple(devices),
+        email=user.email if email else "",
     )
-    if opted_out >> kind.code & 1:
+    if user.opted_out >> kind.code & 1:
         return send, "opted_out"
-    if not send.targets and not send.email:
+    if not devices and not send.email:
         return send, "no_device"
-    if kind is STREAK_SAVER and (streak < 1 or practice_date is None or practice_date < day - timedelta(days=1)):
+    if kind is STREAK_SAVER and (
+        user.streak < 1 or user.practice_date is None or user.practice_date < day - timedelta(days=1)
+    ):
         return send, "no_streak"
     if when.quiet:
         return send, "quiet_hours"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from datetime import date
 from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -17,7 +18,7 @@ from shared.planning import Denial, Planner
 from shared.policy.kinds import Path, ReminderKind
 from shared.policy.localtime import UnknownTimeZoneError
 from shared.wire.sends import Send
-from stream.due.candidate import Moment, candidate, moment
+from stream.due.candidate import Moment, User, candidate, moment, users_of
 from stream.due.index import Due, Moved
 from stream.runtime import Runtime
 
@@ -69,8 +70,7 @@ class PageFirer:
         async with runtime.firing.connection() as connection:
             ids = outbox.array({one.due.user_id for one in page})
             cursor = await connection.execute(self._query, (ids,), binary=True)
-            users: dict[Any, Any] = {row[0]: row for row in await cursor.fetchall()}
-            found = self._sort(page, users)
+            found = self._sort(page, users_of(await cursor.fetchall()))
             written = await self._planner.write(connection, found.candidates, found.denied)
             if written.id is not None:
                 await outbox.delete(connection, written.id)
@@ -90,17 +90,17 @@ class PageFirer:
                 result.paused.setdefault(one.kind.name, set()).add(one.shard)
         return result
 
-    def _sort(self, page: Sequence[Waiting], users: Mapping[int, Any]) -> _Sorted:
+    def _sort(self, page: Sequence[Waiting], users: Mapping[int, User]) -> _Sorted:
         runtime, found = self._runtime, _Sorted()
         now, quiet, email = runtime.clock.now(), runtime.quiet, runtime.settings.sends_email
         for kind, mine in groupby(page, attrgetter("kind")):
             # Streak savers of a zone are due at the same moment.
-            moments: dict[Any, Moment] = {}
+            moments: dict[tuple[float, str, date | None], Moment] = {}
             for _, _, (user_id, due) in mine:
-                row = users.get(user_id)
-                if row is None:
+                user = users.get(user_id)
+                if user is None:
                     continue  # Deleted since: nobody to remind, and nothing to count.
-                key = (due, row[1], row[5])
+                key = (due, user.time_zone, user.practice_date)
                 when = moments.get(key)
                 if when is None:
                     try:
@@ -112,7 +112,7 @@ class PageFirer:
                 if when.at > now:
                     found.moved.setdefault(kind.name, []).append(Moved(user_id, due, when.at))
                     continue
-                send, reason = candidate(kind, when, row, email)
+                send, reason = candidate(kind, when, user, email)
                 if reason:
                     found.denied.append(Denial(send, reason))
                 else:

@@ -12,9 +12,9 @@ Strip = list[Portion]
 first. No two strips of a deal share a shard."""
 
 DEAL = 32_000
-"""Users dealt out at a time, so that what becomes due meanwhile waits a second or two for its turn, whatever the backlog."""
+"""Users dealt out at a time: what becomes due meanwhile waits a second or two for its turn, whatever the backlog."""
 PAGE = 1_000
-"""Users looked up and planned at a time, by primary key (DESIGN, due index). A strip has at least so many, where there are."""
+"""Users looked up and planned at a time, by primary key (DESIGN, due index)."""
 PER_SHARD = 4_000
 """Users of one shard and kind in a strip at most: what a worker holds in memory is this times its strips under way.
 Several pages, because neighbours in a gate's bucket cost less together."""
@@ -39,7 +39,7 @@ class Turns:
         for kind in probes:
             totals[kind] = min(totals.get(kind, 0), PAGE)
         shards: dict[int, Strip] = {}
-        # In the order of urgency, so that a shard's strip has the most pressing kind first: the daily cap counts that way.
+        # In the order of urgency, so that a strip has the most pressing kind first: the daily cap counts that way.
         for kind, most in _shares(totals).items():
             per_shard = probe if kind in probes else PER_SHARD
             for portion in self._turn(kind, waiting[kind], most, per_shard):

@@ -1,4 +1,4 @@
-"""The crowd: users of one big time zone whose streak is at stake, each with a phone, put into PostgreSQL and the index."""
+"""The crowd: users of one big time zone whose streak is at stake, each with a phone, in PostgreSQL and the index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def fill_tables(url: str, n: int, crowd: int, due: float) -> None:
     day = local_date(practised, ZONE)
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         for ids in users(crowd, n):
-            columns = "id, time_zone, locale, streak, last_event_at, last_active_date, last_practice_at, last_practice_date"
+            columns = (
+                "id, time_zone, locale, streak, last_event_at, last_active_date, last_practice_at, last_practice_date"
+            )
             with cursor.copy(f"COPY users ({columns}) FROM STDIN") as copy:
                 at = utc(practised)
                 for user in ids:
@@ -51,7 +53,7 @@ def fill_tables(url: str, n: int, crowd: int, due: float) -> None:
                     copy.write_row((user, f"d{user % 7}", platform, token))
         connection.commit()
         connection.autocommit = True
-        # What a database of some days' age has: the planner knows the tables, and the heap's visibility is written down.
+        # As in a database of some days' age, whose planner knows the tables.
         connection.execute("VACUUM ANALYZE users, devices")
 
 
