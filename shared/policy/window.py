@@ -10,6 +10,10 @@ from shared.policy.kinds import ABANDONED_AFTER, PRACTICE_AFTER, STREAK_SAVER_HO
 from shared.policy.localtime import instant_of, local_date, local_time
 from shared.settings import Settings
 
+_QUARTER = 900.0
+_DAY = 86_400.0
+"""Seconds: all clocks differ from UTC by a multiple of the first, and none is put back by more than the second."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
@@ -35,15 +39,27 @@ class QuietHours:
         """When the next quiet hours begin, from a moment that is not quiet; never where there are none."""
         if self.start == self.end:
             return math.inf
-        day = local_date(instant, time_zone)
-        today = instant_of(day, self.start, time_zone)
-        return today if today > instant else instant_of(day + timedelta(days=1), self.start, time_zone)
+        return self._next(self.start, instant, time_zone, quiet=True)
 
     def next_end(self, instant: float, time_zone: str) -> float:
         """When the quiet hours around a moment end."""
-        day = local_date(instant, time_zone)
-        today = instant_of(day, self.end, time_zone)
-        return today if today > instant else instant_of(day + timedelta(days=1), self.end, time_zone)
+        return self._next(self.end, instant, time_zone, quiet=False)
+
+    def _next(self, hour: int, instant: float, time_zone: str, *, quiet: bool) -> float:
+        """When the clock comes by that hour next, and it becomes quiet or ends to be."""
+        now = local_time(instant, time_zone)
+        found = instant_of(now.date(), hour, time_zone)
+        if found <= instant:
+            found = instant_of(now.date() + timedelta(days=1), hour, time_zone)
+        around = (local_time(at, time_zone).utcoffset() for at in (instant - _DAY, found))
+        if all(offset == now.utcoffset() for offset in around):
+            return found
+        # The clock is changed about now: it may skip the hour, or come by it twice (Chatham goes from 03:45 to 02:45,
+        # Troll from 03:00 to 01:00). It does so on a quarter of an hour.
+        at = instant - instant % _QUARTER + _QUARTER
+        while self.covers(at, time_zone) != quiet:
+            at += _QUARTER
+        return at
 
 
 def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> float:
