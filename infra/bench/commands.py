@@ -145,7 +145,8 @@ def due(
     console.print(
         f"ratio to baseline {found.ratio_to_baseline}, to the limit {found.ratio_to_limit}\n"
         f"{found.due_in_one_minute:,} due at the same instant (1 million / {found.scale:g}), "
-        f"{found.fire_concurrency} pages at once: late by p50 {found.lateness_ms.p50} ms, p99 {found.lateness_ms.p99} ms"
+        f"{found.fire_concurrency} pages at once: "
+        f"late by p50 {found.lateness_ms.p50} ms, p99 {found.lateness_ms.p99} ms"
     )
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")

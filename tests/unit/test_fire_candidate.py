@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,8 +176,7 @@ def test_a_worker_without_partitions_fires_nothing() -> None:
 
 def scheduled(now: float, last: float) -> Practised | None:
     """What a rebuild at `now` schedules for a practice at `last`."""
-    runtime: Any = SimpleNamespace(quiet=QUIET)
-    return _next(runtime, now, 7, TOKYO, utc(last))
+    return _next(QUIET, now, (7, TOKYO, utc(last), None))
 
 
 def test_a_rebuild_schedules_both_reminders_of_todays_practice() -> None:
