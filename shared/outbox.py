@@ -7,7 +7,8 @@ never comes by the same candidates again: a user who practised since, opted out 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from typing import NamedTuple
 
@@ -19,6 +20,20 @@ from shared.producer import Producer, Record
 from shared.store.partitions import Connection, Partitions
 
 GRANTED = "granted"
+
+_RECORD = """
+WITH page AS (
+  INSERT INTO outbox (records) VALUES (%(records)s) RETURNING page_id
+), decided AS (
+  INSERT INTO planned (local_date, page_id, path, kind, campaign, answer, users)
+  SELECT d.local_date, page.page_id, %(path)s, d.kind, d.campaign, d.answer, d.users::bigint[]
+  FROM page, unnest(
+    %(days)s::date[], %(kinds)s::smallint[], %(campaigns)s::text[], %(answers)s::text[], %(users)s::text[]
+  ) AS d (local_date, kind, campaign, answer, users)
+)
+SELECT page_id FROM page
+"""
+"""One statement, so a page is there with all that was decided or not at all."""
 
 
 class Decision(NamedTuple):
@@ -45,18 +60,27 @@ class Outbox:
             # Ours would be a mere savepoint of it, and Kafka would have the page before the database.
             raise RuntimeError("a page is committed by itself: end the connection's transaction first")
         await self._partitions.ensure(connection, (decision.local_date for decision in decisions))
-        async with connection.transaction(), connection.cursor() as cursor:
-            await cursor.execute("INSERT INTO outbox (records) VALUES (%s) RETURNING page_id", (pack(records),))
+        columns = zip(*decisions, strict=True)
+        days, kinds, campaigns, answers = map(list, columns)
+        values = {
+            "records": pack(records),
+            "path": int(path),
+            "days": days,
+            "kinds": [KINDS[kind].code for kind in kinds],
+            "campaigns": campaigns,
+            "answers": answers,
+            # As text: psycopg looks at every number of a list by itself.
+            "users": [array(users) for users in decisions.values()],
+        }
+        async with nullcontext() if connection.autocommit else connection.transaction():
+            cursor = await connection.execute(_RECORD, values)
             (page_id,) = msgspec.convert(await cursor.fetchone(), tuple[int])
-            await cursor.executemany(
-                "INSERT INTO planned (local_date, page_id, path, kind, campaign, answer, users) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[])",
-                [
-                    (day, page_id, int(path), KINDS[kind].code, campaign, answer, list(users))
-                    for (day, kind, campaign, answer), users in decisions.items()
-                ],
-            )
         return page_id
+
+
+def array(numbers: Iterable[int]) -> str:
+    """PostgreSQL's text of an array of numbers."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 async def delete(connection: Connection, page_id: int) -> None:

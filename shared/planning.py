@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from shared.clock import Clock
@@ -50,9 +52,9 @@ class Plan:
             counts[decision.local_date.isoformat(), decision.answer] += len(users)
         return counts
 
-    def decide(self, send: Send, answer: str) -> None:
-        decision = Decision(send.local_date, send.kind, send.campaign, answer)
-        self.decisions.setdefault(decision, []).append(send.user_id)
+    def decided(self, of: Send, answer: str) -> list[int]:
+        """Whom that answer is for, of sends of the same kind, date and campaign."""
+        return self.decisions.setdefault(Decision(of.local_date, of.kind, of.campaign, answer), [])
 
 
 class Page(NamedTuple):
@@ -93,40 +95,51 @@ class Planner:
 
 async def claim(gate: Gate, path: Path, candidates: Sequence[Send], denied: Sequence[Denial], now: float) -> Plan:
     """Ask the gate for every candidate. What is past its window is claimed too, and reported as expired."""
-    plan = Plan()
+    plan = Plan(denied=list(denied))
     for send, reason in denied:
-        plan.decide(send, reason)
-        plan.denied.append(Denial(send, reason))
+        plan.decided(send, reason).append(send.user_id)
     groups: dict[tuple[str, date, str], list[Send]] = {}
     for send in candidates:
         groups.setdefault((send.kind, send.local_date, send.campaign), []).append(send)
     for (kind, day, campaign), sends in groups.items():
         answers = await gate.claim(path, kind, day, [send.user_id for send in sends], campaign)
-        for send, answer in zip(sends, answers, strict=True):
-            _fold(plan, send, answer, now)
+        _fold(plan, sends, answers, now)
     return plan
 
 
-def _fold(plan: Plan, send: Send, answer: Claim, now: float) -> None:
-    late = now >= send.expires_at
-    # Past its window it ends as expired whatever the gate would say later: nobody has to wait for the end of a pause.
-    if answer is Claim.paused and not late:
-        plan.paused.append(send)
-    elif answer.denied:
-        plan.decide(send, answer.reason)
-        plan.denied.append(Denial(send, answer.reason))
-    else:
-        plan.decide(send, GRANTED)
-        if answer is not Claim.settled_before:
-            (plan.expired if late else plan.sends).append(send)
+def _fold(plan: Plan, sends: Sequence[Send], answers: Sequence[Claim], now: float) -> None:
+    """Answers to sends of the same kind, date and campaign."""
+    by_answer: dict[Claim, list[Send]] = {}
+    for send, answer in zip(sends, answers, strict=True):
+        by_answer.setdefault(answer, []).append(send)
+    for answer, mine in by_answer.items():
+        if answer is Claim.paused:
+            plan.paused += [send for send in mine if now < send.expires_at]
+            # Past its window it ends as expired whatever the gate would say later: nobody has to wait for the end of a
+            # pause.
+            _grant(plan, [send for send in mine if now >= send.expires_at], now)
+        elif answer.denied:
+            plan.decided(mine[0], answer.reason).extend(send.user_id for send in mine)
+            plan.denied += [Denial(send, answer.reason) for send in mine]
+        else:
+            _grant(plan, mine, now, again=answer is not Claim.settled_before)
+
+
+def _grant(plan: Plan, sends: Sequence[Send], now: float, *, again: bool = True) -> None:
+    """`again`: whether there is anything left to do for them."""
+    if not sends:
+        return
+    plan.decided(sends[0], GRANTED).extend(send.user_id for send in sends)
+    for send in sends if again else ():
+        (plan.sends if now < send.expires_at else plan.expired).append(send)
 
 
 def records(plan: Plan, path: Path, topics: Topics, now: float, send_batch: int) -> list[Record]:
     """The Kafka messages of a plan: sends in batches on their lane, denials and expiries as outcomes."""
     out: list[Record] = []
     lanes: dict[str, list[Send]] = {}
-    for send in plan.sends:
-        lanes.setdefault(topics.lane(KINDS[send.kind].lane), []).append(send)
+    for kind, mine in groupby(plan.sends, attrgetter("kind")):
+        lanes.setdefault(topics.lane(KINDS[kind].lane), []).extend(mine)
     for topic, sends in lanes.items():
         out += [
             # Keyless: batches spread over the lane's partitions, and no order is owed between them.

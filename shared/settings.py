@@ -95,6 +95,12 @@ class Settings(BaseSettings):
 
     # Stream path.
     due_poll_seconds: float = Field(1.0, gt=0, description="How often a worker looks for reminders that are due")
+    fire_concurrency: int = Field(
+        4,
+        ge=1,
+        le=32,
+        description="Pages of 1,000 users that a worker fires at once, each with a connection to PostgreSQL",
+    )
     commit_seconds: float = Field(1.0, gt=0, description="How often a worker commits its Kafka offsets")
     web_port: Port = Field(0, description="Port of a worker's web server on loopback; 0: no web server")
 

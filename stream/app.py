@@ -169,9 +169,12 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
     app.on_partitions_revoked.connect(revoked)
     _agent(app, "activity", activity, EVENTS, handle, GROUPS, in_runs=True)
 
-    async def fire_due() -> None:
+    def owned() -> list[int]:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
-        await firing.fire(owned_shards(mine, settings.partitions))
+        return owned_shards(mine, settings.partitions)
+
+    async def fire_due() -> None:
+        await firing.fire_owned(owned)
 
     _loop(app, "fire_due", settings.due_poll_seconds, fire_due)
     # A page is finished a third of its time after it is due at the latest, whichever worker looks first.

@@ -142,25 +142,16 @@ def schema(
         raise typer.Exit(1)
 
 
-def rebuild(as_json: Annotated[bool, typer.Option("--json", help="Print the count as JSON")] = False) -> None:
-    """Fill the due index from PostgreSQL: after an import, or when it was lost with Redis. Harmless to repeat."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def rebuild(as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False) -> None:
+    """Fill the due index from PostgreSQL: after an import, or when it was lost with Redis. Harmless to repeat.
 
-    from stream.due.rebuild import rebuild as run
-    from stream.runtime import Runtime
+    Reads the table of users once from end to end. Timers of lessons that were not finished can't be had back.
+    """
+    from stream.due.view import rebuild_shown
 
-    columns = (SpinnerColumn(), TextColumn("reading users"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("users", total=None)
-
-        async def work() -> int:
-            runtime = Runtime.of(load_settings())
-            await runtime.open()
-            try:
-                return await run(runtime, lambda n: progress.advance(task, n))
-            finally:
-                await runtime.close()
-
-        scheduled = asyncio.run(work())
-    print(json.dumps({"scheduled": scheduled}) if as_json else f"{scheduled} users have a reminder ahead")
+    found = asyncio.run(rebuild_shown(load_settings()))
+    if as_json:
+        print(json.dumps(found._asdict()))
+    else:
+        left_out = f"; {found.unknown_zone} left out: unknown time zone" if found.unknown_zone else ""
+        print(f"{found.scheduled} users have a reminder ahead{left_out}")

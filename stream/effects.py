@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
-from shared.policy.window import QuietHours, abandoned_due, evening_after, practice_due, streak_saver_due
+from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due, streak_saver_on
 from shared.wire.events import (
     ActivityEvent,
     AppOpened,
@@ -101,7 +101,7 @@ class Effects:
             if user.practices:
                 day, last = user.last_practice()
                 days = tuple(day for day, at in user.practices.items() if at > oldest)
-                practice, streak = practice_due(last, user.time_zone, quiet), evening_after(day, user.time_zone)
+                practice, streak = practice_due(last, user.time_zone, quiet), streak_saver_on(day, user.time_zone)
                 found.append(Active(user_id, days, int(practice), int(streak), int(abandoned_due(last)), timer))
             elif timer:
                 found.append(Active(user_id, abandoned_due=timer))

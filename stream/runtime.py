@@ -33,6 +33,8 @@ class Runtime:
     active: ActiveUsers
     producer: Producer
     pool: Pool
+    firing: Pool
+    """For the due loop alone: a backlog of it bounds itself, and holds up nobody else's statements."""
     writeback: WriteBack
     patience: Patience
     """One for all agents: what several of them wait for is logged once. Its registry is the process's."""
@@ -53,6 +55,7 @@ class Runtime:
             active=ActiveUsers(keyspace, settings),
             producer=Producer(settings),
             pool=database,
+            firing=pool(settings, settings.fire_concurrency, autocommit=True),
             writeback=WriteBack(database),
             patience=patience,
         )
@@ -60,8 +63,10 @@ class Runtime:
     async def open(self) -> None:
         """Must be called in the running loop before the pool is used; does not wait for a connection."""
         await self.pool.open()
+        await self.firing.open()
 
     async def close(self) -> None:
         await self.producer.close()
         await self.pool.close()
+        await self.firing.close()
         await self.gate.close()

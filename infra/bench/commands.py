@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     benches = typer.Typer(help="Measure, on servers of the bench's own.", no_args_is_help=True)
     benches.command("gate")(gate)
     benches.command("deliver")(deliver)
+    benches.command("due")(due)
     app.add_typer(benches, name="bench")
 
 
@@ -104,5 +105,48 @@ def deliver(
     half = found.half_load
     for what, latency in (("accepted", half.kafka_to_accepted), ("outcome in Kafka", half.kafka_to_outcome_in_kafka)):
         console.print(f"at {half.per_s:,.0f}/s, Kafka to {what}: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+
+
+def due(
+    users: Annotated[int, typer.Option("--due", min=1_000, max=20_000_000, help="Users due in one minute")] = 200_000,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 3,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
+) -> None:
+    """Users fired a second, and how late, with many due in one minute, beside a SELECT and a SET NX for each user."""
+    import msgspec
+    from rich.console import Console
+
+    from infra.bench.deliver.report import BenchError
+    from infra.bench.due.bench import bench_due
+    from infra.stack.stack import Stack
+    from shared.settings import load_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    settings = load_settings()
+    stack = Stack(settings.state_dir / "bench")
+    try:
+        console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
+        stack.up(fresh=True)
+        own = stack.settings().model_copy(update={"fire_concurrency": settings.fire_concurrency})
+        found = asyncio.run(bench_due(own, users, rounds, console.print))
+    except BenchError as error:
+        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    finally:
+        stack.remove()
+    for name, rate in (("ours", found.ours), ("baseline", found.baseline), ("limit", found.limit)):
+        console.print(
+            f"{name}: {rate.users_per_s:,.0f} users/s, {rate.cpu_us_per_user} µs CPU and "
+            f"{rate.postgres_statements_per_user} PostgreSQL statements a user, peak RSS {rate.peak_rss_mb} MB "
+            f"({rate.users:,} users a round)"
+        )
+    console.print(
+        f"ratio to baseline {found.ratio_to_baseline}, to the limit {found.ratio_to_limit}\n"
+        f"{found.due_in_one_minute:,} due at the same instant (1 million / {found.scale:g}), "
+        f"{found.fire_concurrency} pages at once: "
+        f"late by p50 {found.lateness_ms.p50} ms, p99 {found.lateness_ms.p99} ms"
+    )
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")

@@ -8,8 +8,12 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 from shared.policy.kinds import ABANDONED_AFTER, PRACTICE_AFTER, STREAK_SAVER_HOUR, ReminderKind
-from shared.policy.localtime import instant_of, local_date, local_hour
+from shared.policy.localtime import instant_of, local_date, local_hour, local_time
 from shared.settings import Settings
+
+_QUARTER = 900.0
+_DAY = 86_400.0
+"""Seconds: all clocks differ from UTC by a multiple of the first, and none is put back by more than the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +40,32 @@ class QuietHours:
         """When the next quiet hours begin, from a moment that is not quiet; never where there are none."""
         if self.start == self.end:
             return math.inf
-        day = local_date(instant, time_zone)
-        today = instant_of(day, self.start, time_zone)
-        return today if today > instant else instant_of(day + timedelta(days=1), self.start, time_zone)
+        return _next(self, self.start, int(instant // _QUARTER), time_zone)
 
     def next_end(self, instant: float, time_zone: str) -> float:
         """When the quiet hours around a moment end."""
-        day = local_date(instant, time_zone)
-        today = instant_of(day, self.end, time_zone)
-        return today if today > instant else instant_of(day + timedelta(days=1), self.end, time_zone)
+        return _next(self, self.end, int(instant // _QUARTER), time_zone)
+
+
+# Whole populations ask for the same few.
+@lru_cache(maxsize=1 << 14)
+def _next(hours: QuietHours, hour: int, quarter: int, time_zone: str) -> float:
+    """When the clock comes by that hour after a quarter of an hour has begun, and it becomes quiet or ends to be."""
+    instant = quarter * _QUARTER
+    quiet = hour == hours.start
+    now = local_time(instant, time_zone)
+    found = instant_of(now.date(), hour, time_zone)
+    if found <= instant:
+        found = instant_of(now.date() + timedelta(days=1), hour, time_zone)
+    around = (local_time(at, time_zone).utcoffset() for at in (instant - _DAY, found))
+    if all(offset == now.utcoffset() for offset in around):
+        return found
+    # The clock is changed about now: it may skip the hour, or come by it twice (Chatham goes from 03:45 to 02:45,
+    # Troll from 03:00 to 01:00). It does so on a quarter of an hour.
+    at = instant + _QUARTER
+    while hours.covers(at, time_zone) != quiet:
+        at += _QUARTER
+    return at
 
 
 def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> float:
@@ -55,13 +76,14 @@ def practice_due(last_practice: float, time_zone: str, quiet: QuietHours) -> flo
 
 def streak_saver_due(last_practice: float, time_zone: str) -> float:
     """22:00 on the local day after the last practice: the evening on which the streak is at stake."""
-    return evening_after(local_date(last_practice, time_zone), time_zone)
+    return streak_saver_on(local_date(last_practice, time_zone), time_zone)
 
 
 @lru_cache(maxsize=1 << 12)
-def evening_after(day: date, time_zone: str) -> float:
-    """22:00 on the day after a local date."""
-    return instant_of(day + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
+def streak_saver_on(practice_date: date, time_zone: str) -> float:
+    """22:00 on the day after a local date with practice, wherever that was; where a gap skips 22:00, what `instant_of`
+    takes for it."""
+    return instant_of(practice_date + timedelta(days=1), STREAK_SAVER_HOUR, time_zone)
 
 
 def abandoned_due(lesson_started: float) -> float:

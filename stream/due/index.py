@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import NamedTuple
 
 from shared.gate.keys import due_key
 from shared.identity import SHARDS, shard_of
@@ -23,6 +24,27 @@ class Due(NamedTuple):
 
     user_id: int
     due: float
+
+
+class Moved(NamedTuple):
+    """A reminder that turned out to be due later than the index had it."""
+
+    user_id: int
+    due: float
+    """Where the index had it."""
+    later: float
+
+
+class Portion(NamedTuple):
+    """Up to `most` users of one kind in one shard, the longest waiting first."""
+
+    shard: int
+    kind: ReminderKind
+    most: int
+
+
+_REMOVED_AT_ONCE = 1_000
+"""Keeps a script call near a millisecond, and its arguments below Lua's unpack limit (8,000)."""
 
 
 class DueIndex:
@@ -50,29 +72,49 @@ class DueIndex:
 
     async def due(self, kind: ReminderKind, shards: Sequence[int], now: float, most: int) -> list[Due]:
         """Users of these shards whose reminder is due, at most `most` a shard, the longest waiting first."""
-        words = ("-inf", now, "WITHSCORES", "LIMIT", 0, most)
-        calls = [Call(shard, ("ZRANGEBYSCORE", due_key(shard, kind), *words)) for shard in shards]
+        found = await self.read([Portion(shard, kind, most) for shard in shards], now)
+        return [due for part in found for due in part]
+
+    async def read(self, portions: Sequence[Portion], now: float) -> list[list[Due]]:
+        """What is due of each portion, in one round trip."""
+        calls = [
+            Call(shard, ("ZRANGEBYSCORE", due_key(shard, kind), "-inf", now, "WITHSCORES", "LIMIT", 0, most))
+            for shard, kind, most in portions
+        ]
         return [
-            Due(int(member), float(score))
-            for found in await self._keyspace.run(calls)
-            for member, score in zip(found[::2], found[1::2], strict=True)
+            list(map(Due, map(int, found[::2]), map(float, found[1::2]))) for found in await self._keyspace.run(calls)
         ]
 
     async def waiting(self, now: float) -> int:
         """Reminders of all shards whose time has come and that have not been fired."""
-        calls = [
-            Call(shard, ("ZCOUNT", due_key(shard, kind), "-inf", now)) for shard in range(SHARDS) for kind in DUE_KINDS
-        ]
-        return int(sum(await self._keyspace.run(calls)))
+        return sum(n for counts in (await self.counts(range(SHARDS), now)).values() for n in counts.values())
 
-    async def remove(self, kind: ReminderKind, fired: Sequence[Due]) -> None:
-        """Take out what was fired; whoever was moved to a later time meanwhile stays."""
-        shards: dict[int, list[Any]] = {}
-        for user_id, due in fired:
-            shards.setdefault(shard_of(user_id), []).extend((user_id, due))
-        await self._keyspace.run(
-            [Call(shard, arguments, self._remove, (due_key(shard, kind),)) for shard, arguments in shards.items()]
-        )
+    async def counts(self, shards: Sequence[int], now: float) -> dict[ReminderKind, dict[int, int]]:
+        """Kind -> shard -> reminders whose time has come; only what there is any of, the most pressing kind first."""
+        places = [(kind, shard) for kind in DUE_KINDS for shard in shards]
+        calls = [Call(shard, ("ZCOUNT", due_key(shard, kind), "-inf", now)) for kind, shard in places]
+        found: dict[ReminderKind, dict[int, int]] = {}
+        for (kind, shard), n in zip(places, await self._keyspace.run(calls), strict=True):
+            if n:
+                found.setdefault(kind, {})[shard] = int(n)
+        return found
+
+    async def remove(self, kind: ReminderKind, fired: Sequence[Due], moved: Sequence[Moved] = ()) -> None:
+        """Take out what was fired, move what is due later; whoever an event moved to a later time meanwhile stays."""
+        gone: dict[int, list[Due]] = {}
+        for due in fired:
+            gone.setdefault(shard_of(due.user_id), []).append(due)
+        later: dict[int, list[Moved]] = {}
+        for one in moved:
+            later.setdefault(shard_of(one.user_id), []).append(one)
+        calls = []
+        for shard in gone.keys() | later.keys():
+            mine, moves = gone.get(shard, []), later.get(shard, [])
+            for start in range(0, max(len(mine), len(moves)), _REMOVED_AT_ONCE):
+                part, others = (these[start : start + _REMOVED_AT_ONCE] for these in (mine, moves))
+                arguments = [len(part), *chain.from_iterable(part), len(others), *chain.from_iterable(others)]
+                calls.append(Call(shard, arguments, self._remove, (due_key(shard, kind),)))
+        await self._keyspace.run(calls)
 
     async def forget(self, user_ids: Iterable[int]) -> None:
         """Take users out altogether: they were deleted."""

@@ -1,46 +1,110 @@
-"""Fill the due index from PostgreSQL: for a population that was imported, or an index lost with Redis."""
+"""Fill the due index from PostgreSQL: for a population that was imported, or an index lost with Redis.
+
+It reads `users` once from end to end: those who practised lately are a fifth of all, and on every page of the table, so
+an index would not spare one of them, and would cost every write of an activity. Timers of lessons that were started
+and not finished are in Redis alone: they can't be had back from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from shared.clock import utc
+import structlog
+
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
-from shared.policy.window import QuietHours, practice_due, streak_saver_due
+from shared.policy.localtime import UnknownTimeZoneError, local_date
+from shared.policy.window import QuietHours, practice_due, streak_saver_on
 from stream.due.index import Practised
+from stream.keeping import tables
 from stream.runtime import Runtime
 
-DAYS = 3 * 86_400.0
-"""Practice from before leaves no reminder that is still to come: the last is due within two local days."""
-_PAGE = 5_000
+log = structlog.get_logger()
+
+DAYS = 76 * 3_600.0
+"""Seconds. Practice from before leaves no reminder that is still to come: the last one lives until the end of the next
+local date, which may begin a day later where the user has gone since, over the dateline."""
+_PAGE = 20_000
+"""Users at a time, some 20 MB; two pages are in hand at once."""
+
+saver_on = lru_cache(maxsize=10_000)(streak_saver_on)
+"""The same for all users of a zone and date."""
 
 
-async def rebuild(runtime: Runtime, progress: Callable[[int], None] = lambda _: None) -> int:
-    """Schedule every user whose last practice has a reminder ahead of it; how many. Harmless to repeat."""
+class Rebuilt(NamedTuple):
+    """What a rebuild came to, in users."""
+
+    scheduled: int
+    """With a reminder ahead."""
+    unknown_zone: int
+    """Left out, as firing would: somebody wrote a zone past our checks."""
+
+
+async def expected(runtime: Runtime) -> int:
+    """About how many users a rebuild reads: the database's guess, which costs nothing."""
+    async with await tables.connect(runtime.settings) as connection:
+        return await tables.expected(connection, _query(runtime.clock.now()))
+
+
+async def rebuild(runtime: Runtime, progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
+    """Schedule every user whose last practice has a reminder ahead of it. Harmless to repeat, and while workers run.
+
+    `progress` is told how many more users have been dealt with. Memory is bounded by two pages. The table is read in
+    one transaction. Raises what `shared.patience.SERVER_TROUBLE` lists.
+    """
     now = runtime.clock.now()
-    scheduled = 0
-    async with runtime.pool.connection() as connection, connection.cursor("due_rebuild") as cursor:
-        await cursor.execute(
-            "SELECT id, time_zone, last_practice_at FROM users WHERE last_practice_at > %s", (utc(now - DAYS),)
-        )
-        while rows := await cursor.fetchmany(_PAGE):
-            lessons = [lesson for row in rows if has_reminder(lesson := _next(runtime, now, *row))]
-            await runtime.due.update(lessons, [])
-            scheduled += len(lessons)
-            progress(len(rows))
-    return scheduled
+    scheduled = unknown = 0
+    writing: asyncio.Task[None] | None = None
+    async with await tables.connect(runtime.settings) as connection:
+        try:
+            async for rows in tables.pages(connection, _query(now)):
+                lessons = [lesson for row in rows if (lesson := _next(runtime.quiet, now, row)) is not None]
+                unknown += len(rows) - len(lessons)
+                ahead_of = [lesson for lesson in lessons if has_reminder(lesson)]
+                scheduled += len(ahead_of)
+                if writing:
+                    await writing
+                # Redis takes a page in while PostgreSQL hands over the next.
+                writing = asyncio.create_task(_write(runtime, ahead_of, len(rows), progress))
+            if writing:
+                await writing
+        finally:
+            if writing:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+    if unknown:
+        log.error("users with an unknown time zone cannot be reminded", users=unknown)
+    return Rebuilt(scheduled, unknown)
 
 
-def _next(runtime: Runtime, now: float, user_id: Any, time_zone: Any, last_practice_at: Any) -> Practised:
-    practised_at: datetime = last_practice_at
-    return ahead(practised(user_id, time_zone, practised_at.timestamp(), runtime.quiet), now)
+def _query(now: float) -> tables.Query:
+    return tables.practised(now - DAYS, _PAGE)
 
 
-def practised(user_id: int, time_zone: str, last: float, quiet: QuietHours) -> Practised:
-    """The reminders that follow from a user's last practice (unix seconds); no timer is taken away."""
-    return Practised(user_id, practice_due(last, time_zone, quiet), streak_saver_due(last, time_zone), 0.0)
+async def _write(runtime: Runtime, lessons: Sequence[Practised], read: int, progress: Callable[[int], None]) -> None:
+    await runtime.due.update(lessons, [])
+    progress(read)
+
+
+def _next(quiet: QuietHours, now: float, row: Sequence[Any]) -> Practised | None:
+    user_id, time_zone, practised_at, practised_on = row
+    last: datetime = practised_at
+    try:
+        return ahead(practised(user_id, time_zone, last.timestamp(), quiet, practised_on), now)
+    except UnknownTimeZoneError:
+        return None
+
+
+def practised(user_id: int, time_zone: str, last: float, quiet: QuietHours, on: date | None = None) -> Practised:
+    """The reminders that follow from a user's last practice (unix seconds); no timer is taken away.
+
+    `on`: its local date, where it was known when it happened: the user may be in another zone by now.
+    """
+    evening = saver_on(on or local_date(last, time_zone), time_zone)
+    return Practised(user_id, practice_due(last, time_zone, quiet), evening, 0.0)
 
 
 def ahead(lesson: Practised, now: float) -> Practised:

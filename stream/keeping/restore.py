@@ -164,7 +164,8 @@ class Restoring:
                     wishes.append((user_id, last_zone, bits))
                 if practised_at is not None and practised_at.timestamp() > self._now - DAYS:
                     marks += [(user_id, day) for day in facts.practised(practised_on, streak, self._today)]
-                    lessons.append(practised(user_id, zone, practised_at.timestamp(), self._runtime.quiet))
+                    at = practised_at.timestamp()
+                    lessons.append(practised(user_id, zone, at, self._runtime.quiet, practised_on))
             await self._marks(marks)
             await self._opt_outs(wishes)
             await self._schedule(lessons, [], zones)

@@ -52,6 +52,15 @@ def users(since: float, shards: Sequence[int]) -> Query:
     )
 
 
+def practised(since: float, page: int) -> Query:
+    """Who practised since an instant (unix seconds)."""
+    return Query(
+        "SELECT id, time_zone, last_practice_at, last_practice_date FROM users WHERE last_practice_at > %s",
+        (utc(since),),
+        page,
+    )
+
+
 def outbox() -> Query:
     """Planners' pages that may not be in Kafka yet."""
     return Query("SELECT records FROM outbox", (), _OUTBOX_PAGE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from shared.clock import FileClock, utc
 from shared.gate import Claim, GateUnavailableError, Rule, SendKey
 from shared.identity import SHARDS, shard_of
 from shared.outbox import GRANTED
-from shared.policy.kinds import PRACTICE, STREAK_SAVER, Path
+from shared.policy.kinds import Path
 from shared.settings import Settings
 from shared.wire.sends import Result, Send, Target
-from stream.due import fire
+from stream.due import fire, turns
 from stream.due.fire import Firing, owned_shards
 from stream.due.index import Due, Practised, Started
 from stream.runtime import Runtime
@@ -42,11 +41,7 @@ from tests.integration.support import (
 ALL = range(SHARDS)
 USER = 4_242
 DUE = NOON - 60
-
-
-def decided_tomorrow(settings: Settings) -> dict[int, str]:
-    """What was decided for those whose tomorrow has begun."""
-    return {user: answer for (_, _, _, user), answer in decided(settings, TODAY + timedelta(days=1)).items()}
+TEN = NOON + 10 * HOUR
 
 
 def user(number: int = USER, **columns: object) -> dict[str, object]:
@@ -96,18 +91,17 @@ async def test_an_fcm_token_that_is_retired_is_left_out(settings: Settings, runt
 async def test_every_denial_is_an_outcome_with_its_reason_and_sends_nothing(
     settings: Settings, runtime: Runtime
 ) -> None:
-    # It is 01:00 in Auckland.
-    add_users(settings, user(1, opted_out=0b0001), user(2, time_zone="Pacific/Auckland"), user(3), user(4))
+    add_users(settings, user(1, opted_out=0b0001), user(2, opted_out=0b0011), user(3), user(4))
     add_users(settings, user(5), devices=False)
     await runtime.gate.practised([(3, TODAY)])
     await runtime.gate.claim(Path.stream, "abandoned_lesson", TODAY, [4])
     await runtime.gate.claim(Path.batch, "comeback", TODAY, [4])
     await schedule(runtime, *range(1, 6))
     assert await Firing(runtime).fire(ALL) == 5
-    reasons = ["opted_out", "quiet_hours", "practised", "daily_cap", "no_device"]
+    reasons = ["opted_out", "opted_out", "practised", "daily_cap", "no_device"]
     assert await denials(settings) == {(n, "practice"): reason for n, reason in enumerate(reasons, start=1)}
     written = {user: answer for (_, _, _, user), answer in decided(settings).items()}
-    assert written | decided_tomorrow(settings) == dict(enumerate(reasons, start=1))
+    assert written == dict(enumerate(reasons, start=1))
     assert await sends_in(settings, runtime.topics.urgent) == []
     assert await scheduled(runtime) == []
 
@@ -169,8 +163,9 @@ async def test_a_worker_fires_only_its_own_shards(settings: Settings, runtime: R
 async def test_a_crowd_in_one_shard_is_fired_in_rounds_and_in_messages_of_bounded_size(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fire, "_PER_SHARD", 5)
-    monkeypatch.setattr(fire, "LOOKUP", 4)
+    monkeypatch.setattr(turns, "PER_SHARD", 5)
+    monkeypatch.setattr(turns, "DEAL", 6)
+    monkeypatch.setattr(fire, "PAGE", 4)
     crowd = users_of_shard(3, 13) + users_of_shard(4, 2)
     async with running(settings.model_copy(update={"send_batch": 2})) as runtime:
         add_users(settings, *(user(n) for n in crowd))
@@ -188,7 +183,7 @@ async def test_a_crash_before_the_removal_repeats_the_same_sends_and_counts_them
     await schedule(runtime, 1, 2, 3)
     with monkeypatch.context() as patch:
 
-        async def crash(kind: Any, fired: Sequence[Due]) -> None:
+        async def crash(kind: Any, fired: Sequence[Due], moved: Any = ()) -> None:
             raise RuntimeError("the machine is gone")
 
         patch.setattr(runtime.due, "remove", crash)
@@ -254,13 +249,18 @@ async def test_nothing_is_sent_while_the_gate_is_silent_and_all_of_it_when_it_is
 
 
 async def test_kinds_that_are_due_at_once_stop_at_the_daily_cap_the_most_pressing_first(
-    settings: Settings, runtime: Runtime
+    settings: Settings, runtime: Runtime, clock: FileClock
 ) -> None:
     add_users(settings, user())
-    await runtime.due.update([Practised(USER, DUE, DUE, 0.0)], [Started(USER, DUE)])
+    await runtime.due.update([Practised(USER, DUE, TEN, 0.0)], [Started(USER, DUE)])
+    clock.set(TEN)
     await Firing(runtime).fire(ALL)
-    assert {send.kind for send in await sends_in(settings, runtime.topics.urgent)} == {PRACTICE.name, STREAK_SAVER.name}
-    assert await denials(settings) == {(USER, "abandoned_lesson"): "daily_cap"}
+    wanted = answers(settings)
+    assert wanted == {
+        (Path.stream, "streak_saver", GRANTED): 1,
+        (Path.stream, "practice", GRANTED): 1,
+        (Path.stream, "abandoned_lesson", "daily_cap"): 1,
+    }
 
 
 async def test_what_is_paused_stays_in_the_index_and_is_fired_when_it_is_resumed(
@@ -281,46 +281,47 @@ async def test_what_is_paused_stays_in_the_index_and_is_fired_when_it_is_resumed
     assert await scheduled(runtime) == []
 
 
-async def test_a_pause_of_one_kind_holds_up_no_other(settings: Settings, runtime: Runtime) -> None:
+async def test_a_pause_of_one_kind_holds_up_no_other(settings: Settings, runtime: Runtime, clock: FileClock) -> None:
     add_users(settings, user())
-    await runtime.due.update([Practised(USER, DUE, DUE, 0.0)], [Started(USER, DUE)])
+    await runtime.due.update([Practised(USER, DUE, TEN, 0.0)], [Started(USER, DUE)])
     await put_in_force(settings, Rule(kind="streak_saver"), Rule(path=Path.batch))
+    clock.set(TEN)
     assert await Firing(runtime).fire(ALL) == 2
-    sends = await sends_in(settings, runtime.topics.urgent)
-    assert {send.kind for send in sends} == {"practice", "abandoned_lesson"}
-    assert [due.user_id for due in await scheduled(runtime)] == [USER]
+    assert set(answers(settings)) == {(Path.stream, kind, GRANTED) for kind in ("practice", "abandoned_lesson")}
+    assert await scheduled(runtime) == [(USER, TEN)]
 
 
 async def test_a_paused_crowd_is_asked_about_one_page_a_round(
     settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many wait in the index: a pause of hours must not keep the worker or Redis busy."""
-    monkeypatch.setattr(fire, "LOOKUP", 4)
-    monkeypatch.setattr(fire, "_PROBE", 2)
+    monkeypatch.setattr(turns, "PAGE", 4)
+    monkeypatch.setattr(fire, "PAGE", 4)
+    monkeypatch.setattr(fire, "PROBE", 2)
     crowd = users_of_shard(3, 20) + users_of_shard(4, 20)
     add_users(settings, *(user(n) for n in crowd))
     await schedule(runtime, *crowd)
     await put_in_force(settings, Rule(path=Path.stream))
     asked: list[int] = []
     read: list[int] = []
-    claim, due = runtime.gate.claim, runtime.due.due
+    claim, due = runtime.gate.claim, runtime.due.read
 
     async def counted_claim(path: Path, kind: str, day: Any, user_ids: Sequence[int], campaign: str = "") -> Any:
         asked.append(len(user_ids))
         return await claim(path, kind, day, user_ids, campaign)
 
-    async def counted_due(*question: Any) -> list[Due]:
+    async def counted_due(*question: Any) -> list[list[Due]]:
         found = await due(*question)
-        read.append(len(found))
+        read.append(sum(map(len, found)))
         return found
 
     monkeypatch.setattr(runtime.gate, "claim", counted_claim)
-    monkeypatch.setattr(runtime.due, "due", counted_due)
+    monkeypatch.setattr(runtime.due, "read", counted_due)
     firing = Firing(runtime)
     for _ in range(3):
         assert await firing.fire(ALL) == 0
-    assert asked == [4, 4, 4]
-    assert sorted(read, reverse=True)[:4] == [40, 4, 4, 0], "the first round looks at all, those after it at a few"
+    assert asked == [4, 4, 4, 4]
+    assert read == [20, 20, 4, 4], "the first round looks at a page of each strip under way, those after it at a few"
     await put_in_force(settings)
     assert await firing.fire(ALL) == len(crowd)
     assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == set(crowd)

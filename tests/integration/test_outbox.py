@@ -103,10 +103,7 @@ Steps = dict[str, Callable[[Patch], None]]
 STEPS: Steps = {
     "before the claim": lambda patch: dies(patch, RedisGate, "claim", after=False),
     "after the claim": lambda patch: dies(patch, RedisGate, "claim", after=True),
-    "with the outbox row written and no decision": lambda patch: dies(
-        patch, psycopg.AsyncCursor, "executemany", after=False
-    ),
-    "with all written and not committed": lambda patch: dies(patch, psycopg.AsyncCursor, "executemany", after=True),
+    "before the page is written": lambda patch: dies(patch, Outbox, "record", after=False),
     "before Kafka has anything": lambda patch: dies(patch, Producer, "write", after=False),
     "when Kafka has a part": dies_midway,
     "when Kafka has all": lambda patch: dies(patch, Producer, "write", after=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,8 @@ from shared.policy.kinds import ABANDONED_LESSON, HOUR, PRACTICE, STREAK_SAVER, 
 from shared.policy.localtime import instant_of
 from shared.policy.window import QuietHours, expires_at, practice_due, streak_saver_due
 from shared.wire.sends import Send, Target
-from stream.due.fire import candidate, owned_shards
+from stream.due.candidate import Moment, User, candidate, moment, users_of
+from stream.due.fire import owned_shards
 from stream.due.index import DUE_KINDS, Practised
 from stream.due.rebuild import _next
 
@@ -30,38 +30,40 @@ TEN = instant_of(DAY, 22, TOKYO)
 kinds = pytest.mark.parametrize("kind", DUE_KINDS, ids=lambda kind: kind.name)
 
 
-def ask(kind: ReminderKind, due: float = NOON, quiet: QuietHours = QUIET, **changes: Any) -> tuple[Send, str]:
-    """`candidate` for a user who practised yesterday and has two devices, but for these changes."""
-    row: dict[str, Any] = {
-        "id": 7,
-        "time_zone": TOKYO,
-        "locale": "ja",
-        "streak": 5,
-        "opted_out": 0,
-        "last_practice_date": YESTERDAY,
-        "last_active_date": YESTERDAY,
-        "ids": ["a", "b"],
-        "platforms": ["ios", "android"],
-        "tokens": ["t1", "t2"],
-        "fcm_tokens": ["f1", ""],
-        "email": "",
-    }
-    assert set(changes) <= set(row)
-    return candidate(kind, due, list((row | changes).values()), quiet)
+def somebody(**changes: Any) -> User:
+    """Who practised yesterday in Tokyo and has two devices, but for these changes."""
+    user = User(
+        id=7, time_zone=TOKYO, locale="ja", streak=5, opted_out=0, practice_date=YESTERDAY, active_date=YESTERDAY,
+        email="", targets=[Target("b", "android", "t2"), Target("a", "ios", "t1", "f1")],
+    )  # fmt: skip
+    return user._replace(**changes)
+
+
+def when(kind: ReminderKind, due: float, user: User, quiet: QuietHours = QUIET) -> Moment:
+    return moment(kind, due, user.time_zone, user.practice_date, quiet)
+
+
+def ask(kind: ReminderKind, due: float | None = None, **changes: Any) -> tuple[Send, str]:
+    """`candidate` for somebody whose reminder is due, at an hour at which it may be unless told otherwise."""
+    user = somebody(**changes)
+    due = (TEN if kind is STREAK_SAVER else NOON) if due is None else due
+    return candidate(kind, when(kind, due, user), user)
 
 
 @kinds
 def test_who_is_due_gets_a_send(kind: ReminderKind) -> None:
     send, reason = ask(kind)
     assert reason == ""
-    assert (send.user_id, send.kind, send.local_date, send.due_at) == (7, kind.name, DAY, NOON)
+    due = TEN if kind is STREAK_SAVER else NOON
+    assert (send.user_id, send.kind, send.local_date, send.due_at) == (7, kind.name, DAY, due)
     assert (send.time_zone, send.locale, send.streak) == (TOKYO, "ja", 5)
     assert send.targets == (Target("a", "ios", "t1", "f1"), Target("b", "android", "t2"))
 
 
 @kinds
 def test_a_send_expires_as_its_kind_does(kind: ReminderKind) -> None:
-    assert ask(kind)[0].expires_at == expires_at(kind, NOON, TOKYO, QUIET) > NOON
+    send, _ = ask(kind)
+    assert send.expires_at == expires_at(kind, send.due_at, TOKYO, QUIET) > send.due_at
 
 
 @kinds
@@ -75,20 +77,19 @@ def test_who_opted_out_of_the_others_is_not(kind: ReminderKind) -> None:
 
 
 @kinds
-@pytest.mark.parametrize("nothing", [None, []])
-def test_who_has_no_device_is_denied(kind: ReminderKind, nothing: list[str] | None) -> None:
-    send, reason = ask(kind, ids=nothing, platforms=nothing, tokens=nothing)
+def test_who_has_no_device_is_denied(kind: ReminderKind) -> None:
+    send, reason = ask(kind, targets=[])
     assert (send.targets, reason) == ((), "no_device")
 
 
 def test_who_has_no_device_but_an_address_gets_a_send() -> None:
-    send, reason = ask(PRACTICE, ids=None, platforms=None, tokens=None, email="ada@example.com")
+    send, reason = ask(PRACTICE, targets=[], email="ada@example.com")
     assert (send.targets, send.email, reason) == ((), "ada@example.com", "")
 
 
 def test_without_a_mail_server_an_address_is_no_way_to_remind() -> None:
-    row = [7, TOKYO, "ja", 5, 0, YESTERDAY, YESTERDAY, None, None, None, "ada@example.com"]
-    send, reason = candidate(PRACTICE, NOON, row, QUIET, email=False)
+    user = somebody(targets=[], email="ada@example.com")
+    send, reason = candidate(PRACTICE, when(PRACTICE, NOON, user), user, email=False)
     assert (send.email, reason) == ("", "no_device")
 
 
@@ -103,18 +104,17 @@ def test_without_a_mail_server_an_address_is_no_way_to_remind() -> None:
     ],
 )
 def test_a_streak_is_saved_only_where_one_is_at_stake(streak: int, practised: date | None, reason: str) -> None:
-    assert ask(STREAK_SAVER, TEN, streak=streak, last_practice_date=practised)[1] == reason
+    assert ask(STREAK_SAVER, TEN, streak=streak, practice_date=practised)[1] == reason
 
 
 @pytest.mark.parametrize("kind", [PRACTICE, ABANDONED_LESSON], ids=lambda kind: kind.name)
 def test_other_kinds_need_no_streak(kind: ReminderKind) -> None:
-    assert ask(kind, streak=0, last_practice_date=None)[1] == ""
+    assert ask(kind, streak=0, practice_date=None)[1] == ""
 
 
-@pytest.mark.parametrize("kind", [PRACTICE, ABANDONED_LESSON], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("hour", [0, 7, 22, 23])
-def test_what_is_due_in_quiet_hours_is_denied(kind: ReminderKind, hour: int) -> None:
-    assert ask(kind, instant_of(DAY, hour, TOKYO))[1] == "quiet_hours"
+def test_a_lesson_abandoned_in_quiet_hours_is_denied(hour: int) -> None:
+    assert ask(ABANDONED_LESSON, instant_of(DAY, hour, TOKYO))[1] == "quiet_hours"
 
 
 def test_the_streak_saver_may_come_in_quiet_hours() -> None:
@@ -124,8 +124,8 @@ def test_the_streak_saver_may_come_in_quiet_hours() -> None:
 
 
 def test_the_first_reason_is_the_users_own_choice() -> None:
-    everything: dict[str, Any] = {"opted_out": 0b1111, "ids": None, "platforms": None, "tokens": None, "streak": 0}
-    assert ask(PRACTICE, instant_of(DAY, 3, TOKYO), **everything)[1] == "opted_out"
+    everything: dict[str, Any] = {"opted_out": 0b1111, "targets": [], "streak": 0}
+    assert ask(ABANDONED_LESSON, instant_of(DAY, 3, TOKYO), **everything)[1] == "opted_out"
 
 
 def test_a_denied_candidate_keeps_its_identity() -> None:
@@ -134,10 +134,10 @@ def test_a_denied_candidate_keeps_its_identity() -> None:
 
 
 def test_the_local_date_is_that_of_the_moment_it_was_due() -> None:
-    # Midnight in Tokyo is still the day before in Lisbon.
-    midnight = instant_of(DAY, 0, TOKYO)
-    assert ask(PRACTICE, midnight)[0].local_date == DAY
-    assert ask(PRACTICE, midnight, time_zone="Europe/Lisbon")[0].local_date == YESTERDAY
+    # Eight in Tokyo is still the day before in Los Angeles.
+    morning = instant_of(DAY, 8, TOKYO)
+    assert ask(PRACTICE, morning)[0].local_date == DAY
+    assert ask(PRACTICE, morning, time_zone="America/Los_Angeles")[0].local_date == YESTERDAY
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,16 @@ def test_the_local_date_is_that_of_the_moment_it_was_due() -> None:
     [(YESTERDAY, 1), (DAY, 0), (DAY + timedelta(days=1), 0), (date(2026, 11, 1), 20), (None, 0)],
 )
 def test_silence_is_counted_in_local_dates(active: date | None, silent_days: int) -> None:
-    assert ask(PRACTICE, last_active_date=active)[0].silent_days == silent_days
+    assert ask(PRACTICE, active_date=active)[0].silent_days == silent_days
+
+
+def test_devices_of_a_user_come_together_and_one_without_any_has_none() -> None:
+    one = (1, TOKYO, "ja", 5, 0, YESTERDAY, YESTERDAY, "")
+    two = (2, *one[1:])
+    rows = [(*one, "b", "android", "t2", ""), (*two, None, None, None, ""), (*one, "a", "ios", "t1", "f1")]
+    found = users_of(rows)
+    assert found[1] == User(*one, [Target("b", "android", "t2"), Target("a", "ios", "t1", "f1")])
+    assert found[2] == User(*two, [])
 
 
 @hypothesis_settings(deadline=None)
@@ -167,8 +176,7 @@ def test_a_worker_without_partitions_fires_nothing() -> None:
 
 def scheduled(now: float, last: float) -> Practised | None:
     """What a rebuild at `now` schedules for a practice at `last`."""
-    runtime: Any = SimpleNamespace(quiet=QUIET)
-    return _next(runtime, now, 7, TOKYO, utc(last))
+    return _next(QUIET, now, (7, TOKYO, utc(last), None))
 
 
 def test_a_rebuild_schedules_both_reminders_of_todays_practice() -> None:

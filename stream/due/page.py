@@ -1,0 +1,120 @@
+"""One page of the due index: looked up, planned, written down, brought to Kafka, and only then taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.resources import files
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+import structlog
+
+from shared import outbox
+from shared.planning import Denial, Planner
+from shared.policy.kinds import Path, ReminderKind
+from shared.policy.localtime import UnknownTimeZoneError
+from shared.wire.sends import Send
+from stream.due.candidate import Moment, User, candidate, moment, users_of
+from stream.due.index import Due, Moved
+from stream.runtime import Runtime
+
+log = structlog.get_logger()
+
+
+class Waiting(NamedTuple):
+    """A reminder whose time has come, and where it was found."""
+
+    kind: ReminderKind
+    shard: int
+    due: Due
+
+
+@dataclass(slots=True)
+class Fired:
+    """What a page came to."""
+
+    fired: int = 0
+    """Taken out of the index: granted, denied, or of users that are no more."""
+    kinds_fired: AbstractSet[str] = frozenset()
+    paused: dict[str, set[int]] = field(default_factory=dict)
+    """Kind -> shards of those who stay, because they are paused."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """A page's users by what becomes of them, before the gate is asked."""
+
+    candidates: list[Send] = field(default_factory=list)
+    denied: list[Denial] = field(default_factory=list)
+    moved: dict[str, list[Moved]] = field(default_factory=dict)
+
+
+class PageFirer:
+    """Fires pages, several at once if need be."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._query = (files("stream") / "queries" / "fire_users.sql").read_text()
+        self._planner = Planner(Path.stream, runtime.gate, runtime.producer, runtime.settings, runtime.clock)
+
+    async def fire(self, page: Sequence[Waiting]) -> Fired:
+        """Plan a page, of whichever kinds, and take it out of the index, all but those who are paused or due later.
+
+        Its steps are in the order in which a crash between any two of them loses nobody; safe to repeat.
+        """
+        runtime = self._runtime
+        async with runtime.firing.connection() as connection:
+            ids = outbox.array({one.due.user_id for one in page})
+            cursor = await connection.execute(self._query, (ids,), binary=True)
+            found = self._sort(page, users_of(await cursor.fetchall()))
+            written = await self._planner.write(connection, found.candidates, found.denied)
+            if written.id is not None:
+                await outbox.delete(connection, written.id)
+        paused = {(send.kind, send.user_id) for send in written.paused}
+        result = Fired()
+        # Without a copy for what nearly always is all of them.
+        gone = [one for one in page if (one.kind.name, one.due.user_id) not in paused] if paused else page
+        for kind, mine in groupby(gone, attrgetter("kind")):
+            moved = found.moved.get(kind.name, [])
+            later = {one.user_id for one in moved}
+            fired = [one.due for one in mine if one.due.user_id not in later]
+            await runtime.due.remove(kind, fired, moved)
+            result.fired += len(fired)
+            result.kinds_fired |= {kind.name}
+        for one in page if paused else ():
+            if (one.kind.name, one.due.user_id) in paused:
+                result.paused.setdefault(one.kind.name, set()).add(one.shard)
+        return result
+
+    def _sort(self, page: Sequence[Waiting], users: Mapping[int, User]) -> _Sorted:
+        runtime, found = self._runtime, _Sorted()
+        now, quiet, email = runtime.clock.now(), runtime.quiet, runtime.settings.sends_email
+        for kind, mine in groupby(page, attrgetter("kind")):
+            # Streak savers of a zone are due at the same moment.
+            moments: dict[tuple[float, str, date | None], Moment] = {}
+            for _, _, (user_id, due) in mine:
+                user = users.get(user_id)
+                if user is None:
+                    continue  # Deleted since: nobody to remind, and nothing to count.
+                key = (due, user.time_zone, user.practice_date)
+                when = moments.get(key)
+                if when is None:
+                    try:
+                        when = moments[key] = moment(kind, *key, quiet)
+                    except UnknownTimeZoneError as error:
+                        # Somebody wrote it past our checks. It has no local date, so it can be no candidate.
+                        log.error("a user cannot be reminded", user_id=user_id, error=str(error))
+                        continue
+                if when.at > now:
+                    found.moved.setdefault(kind.name, []).append(Moved(user_id, due, when.at))
+                    continue
+                send, reason = candidate(kind, when, user, email)
+                if reason:
+                    found.denied.append(Denial(send, reason))
+                else:
+                    found.candidates.append(send)
+        return found
