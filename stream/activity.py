@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from shared.wire.events import decode_event
 from stream.effects import Effects, effects_of
-from stream.readable import Raw, readable
+from stream.meters import counts_of
+from stream.readable import Stamped, readable
 from stream.runtime import Runtime
 
 
-async def handle_events(runtime: Runtime, batch: Iterable[Raw]) -> Effects:
+async def handle_events(runtime: Runtime, batch: Sequence[Stamped]) -> Effects:
     """Handle a batch of raw messages in the order of their partition; returns when all of it is written."""
     now = runtime.clock.now()
     events = await readable(runtime, batch, lambda raw: decode_event(raw, now))
@@ -32,4 +33,7 @@ async def handle_events(runtime: Runtime, batch: Iterable[Raw]) -> Effects:
         "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
     )
     await runtime.patience.until_done("writing activity back", lambda: runtime.writeback.write(effects))
+    runtime.meter.written(effects.rows(), batch[0].timestamp / 1000 if batch else None)
+    runtime.meter.batch("events", len(batch))
+    runtime.meter.events(counts_of(events))
     return effects

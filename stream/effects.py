@@ -62,6 +62,15 @@ class Effects:
     """When devices were removed; what they had registered before is written first, and so known when they come back."""
     deleted: set[int] = field(default_factory=set)
 
+    def rows(self) -> dict[str, int]:
+        """What is written back to PostgreSQL, by kind."""
+        return {
+            "users": len(self.users),
+            "devices": len(self.registered),
+            "removed": len(self.removed),
+            "deleted": len(self.deleted),
+        }
+
     def marks(self, now: float) -> list[tuple[int, date]]:
         """(user, local date) that the gate is to know as practised."""
         return [

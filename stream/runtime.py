@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.store.connections import Pool, pool
 from shared.topics import Topics
 from stream.due.index import DueIndex
+from stream.meters import StreamMeter
 from stream.writeback import WriteBack
 
 
@@ -34,16 +35,17 @@ class Runtime:
     writeback: WriteBack
     patience: Patience
     """One for all agents: what several of them wait for is logged once. Its registry is the process's."""
+    meter: StreamMeter
 
     @classmethod
     def of(cls, settings: Settings) -> Runtime:
         database = pool(settings)
         keyspace = open_keyspace(settings)
-        patience = Patience()
+        patience, topics = Patience(), Topics.of(settings)
         return cls(
             settings=settings,
             clock=settings.clock(),
-            topics=Topics.of(settings),
+            topics=topics,
             quiet=QuietHours.of(settings),
             keyspace=keyspace,
             gate=GateMeter(RedisGate(keyspace, settings), patience.registry),
@@ -52,6 +54,7 @@ class Runtime:
             pool=database,
             writeback=WriteBack(database),
             patience=patience,
+            meter=StreamMeter(patience.registry, topics.activity),
         )
 
     async def open(self) -> None:

@@ -96,6 +96,8 @@ class Firing:
         paused = {send.user_id for send in written.paused}
         fired = [due for due in page if due.user_id not in paused]
         await runtime.due.remove(kind, fired)
+        runtime.meter.fired(kind.name, runtime.clock.now(), [due.due for due in fired])
+        runtime.meter.planned(kind.name, written.counts)
         return len(fired)
 
     def _candidates(

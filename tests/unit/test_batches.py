@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from shared.patience import Patience
 from stream.activity import handle_events
 from stream.batches import batches, handle_batches
+from stream.meters import StreamMeter
 
 T = TypeVar("T")
 NOW = 1_795_262_400.0
@@ -249,9 +251,11 @@ def handled(*values: bytes | None) -> Recorder:
         producer=SimpleNamespace(write=server.produce),
         quiet=SimpleNamespace(covers=lambda *_: False), topics=SimpleNamespace(dead_letters="dead"),
         settings=SimpleNamespace(default_time_zone="UTC"), patience=Patience(),
+        meter=StreamMeter(CollectorRegistry(), "t"),
     )  # fmt: skip
     batch: list[Any] = [
-        SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n) for n, value in enumerate(values)
+        SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n, timestamp=0)
+        for n, value in enumerate(values)
     ]
     asyncio.run(handle_events(runtime, batch))
     return server
