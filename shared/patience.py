@@ -60,6 +60,7 @@ class Patience:
         self.sleep = sleep
         self.registry = registry or CollectorRegistry()
         self._waiting: Counts[str] = Counts()
+        self._resting: Counts[str] = Counts()
         self._answered: set[str] = set()
         """Servers that have answered one of those who wait for them."""
         self._waits = Gauge("surnia_waiting", "Calls that wait for a server", ["server"], registry=self.registry)
@@ -96,6 +97,24 @@ class Patience:
         finally:
             for server in servers:
                 self._leave(server)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The servers that are waited for now. For any thread."""
+        return tuple(server for server, calls in self._waiting.copy().items() if calls)
+
+    @property
+    def resting(self) -> tuple[str, ...]:
+        """Those that are left alone now because they asked for it. For any thread."""
+        return tuple(server for server, calls in self._resting.copy().items() if calls)
+
+    async def rest(self, server: str, seconds: float) -> None:
+        """Leave a server alone for as long as it asked: no trouble, and no reason to call the worker stuck."""
+        self._resting[server] += 1
+        try:
+            await self.sleep(seconds)
+        finally:
+            self._resting[server] -= 1
 
     def _enter(self, server: str, what: str, error: Exception) -> None:
         self._waiting[server] += 1

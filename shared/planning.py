@@ -52,6 +52,14 @@ class Plan:
             counts[decision.local_date.isoformat(), decision.answer] += len(users)
         return counts
 
+    @property
+    def by_kind(self) -> Counter[tuple[str, str]]:
+        """(kind, "granted" or the reason of a denial) -> candidates."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for decision, users in self.decisions.items():
+            counts[decision.kind, decision.answer] += len(users)
+        return counts
+
     def decided(self, of: Send, answer: str) -> list[int]:
         """Whom that answer is for, of sends of the same kind, date and campaign."""
         return self.decisions.setdefault(Decision(of.local_date, of.kind, of.campaign, answer), [])
@@ -63,6 +71,7 @@ class Page(NamedTuple):
     id: int | None
     """None: there was nothing to write."""
     counts: Counter[tuple[str, str]]
+    by_kind: Counter[tuple[str, str]]
     paused: list[Send]
 
 
@@ -86,11 +95,11 @@ class Planner:
         now = self._clock.now()
         plan = await claim(self._gate, self._path, candidates, denied, now)
         if not plan.decisions:
-            return Page(None, plan.counts, plan.paused)
+            return Page(None, plan.counts, plan.by_kind, plan.paused)
         messages = records(plan, self._path, self._topics, now, self._send_batch)
         page_id = await self._outbox.record(connection, self._path, plan.decisions, messages)
         await self._producer.write(messages)
-        return Page(page_id, plan.counts, plan.paused)
+        return Page(page_id, plan.counts, plan.by_kind, plan.paused)
 
 
 async def claim(gate: Gate, path: Path, candidates: Sequence[Send], denied: Sequence[Denial], now: float) -> Plan:

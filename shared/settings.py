@@ -102,7 +102,13 @@ class Settings(BaseSettings):
         description="Pages of 1,000 users that a worker fires at once, each with a connection to PostgreSQL",
     )
     commit_seconds: float = Field(1.0, gt=0, description="How often a worker commits its Kafka offsets")
-    web_port: Port = Field(0, description="Port of a worker's web server on loopback; 0: no web server")
+    web_port: Port = Field(0, description="Port of a worker's web server; 0: no web server")
+    stuck_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="A worker is stuck, and restarts itself, where a partition with a backlog, or its event loop, has "
+        "not moved for so long",
+    )
 
     # Batch path.
     page_size: int = Field(1000, ge=10, le=10_000, description="Users a page of a scan")
@@ -162,7 +168,10 @@ class Settings(BaseSettings):
 
     # Around the engine.
     clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")
-    metrics_port: Port = Field(0, description="Port of a worker's Prometheus metrics on loopback; 0: none are served")
+    metrics_port: Port = Field(
+        0, description="Port of a worker's /metrics, /healthz and /readyz; 0: none are served from a thread"
+    )
+    listen_host: str = Field("127.0.0.1", description="Address that metrics_port and web_port are opened on")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = Field(False, description="Logs as JSON lines instead of for a reader")
 

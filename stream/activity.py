@@ -7,11 +7,12 @@ order all the same: what a user does second must not be overtaken by what was do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.wire.events import ActivityEvent, decoding
 from stream.effects import Effects, effects_of
-from stream.readable import Raw, readable
+from stream.meters import counts_of
+from stream.readable import Stamped, readable
 from stream.runtime import Runtime
 
 
@@ -23,7 +24,7 @@ class Activity:
         # First come, first served; whoever leaves one line is the next to stand in the following one.
         self._reading, self._redis, self._postgres = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
 
-    async def handle(self, batch: Iterable[Raw]) -> Effects:
+    async def handle(self, batch: Sequence[Stamped]) -> Effects:
         """Handle raw messages in the order of their partition; returns when all of it is written.
 
         May be called again before it returns; what was called first is written first.
@@ -37,7 +38,11 @@ class Activity:
             await self._to_redis(effects, now)
         async with self._postgres:
             writeback = self._runtime.writeback
-            await self._runtime.patience.until_done("writing activity back", lambda: writeback.write(effects))
+            rows = await self._runtime.patience.until_done("writing activity back", lambda: writeback.write(effects))
+        meter = self._runtime.meter
+        meter.written(rows, batch[0].timestamp / 1000 if batch else None)
+        meter.batch("events", len(batch))
+        meter.events(counts_of(events))
         return effects
 
     async def _zones(self, events: Iterable[ActivityEvent]) -> dict[int, str]:
@@ -58,6 +63,6 @@ class Activity:
             await until_done("marking practice at the gate", lambda: runtime.gate.asked(runtime.active.write(active)))
 
 
-async def handle_events(runtime: Runtime, batch: Iterable[Raw]) -> Effects:
+async def handle_events(runtime: Runtime, batch: Sequence[Stamped]) -> Effects:
     """One batch, by itself."""
     return await Activity(runtime).handle(batch)

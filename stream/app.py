@@ -41,6 +41,12 @@ KNOWN_SECONDS = 10.0
 out nothing. Kafka clients' own is five minutes."""
 SETTLE_SECONDS = 2.0
 """For what follows a provider's answer: the gate, and outcomes to Kafka."""
+HAND_OVER_SECONDS = 3.0
+"""For what is in hand when a worker stops, or its group shares out the partitions anew; with the others' heartbeat they
+have its partitions within five. What is not done by then comes again."""
+HEARTBEAT_SECONDS = 1.0
+"""Between two heartbeats to the group: so late does a member hear at most that it has to take over partitions. Faust's
+own is three."""
 
 log = structlog.get_logger()
 
@@ -60,20 +66,25 @@ class SurniaApp(faust.App):
 
     def __init__(self, runtime: Runtime, *args: Any, **options: Any) -> None:
         self.runtime = runtime
+        self.starting: list[Callable[[], object]] = []
+        """Called in the app's loop before anything else."""
         self.closing: list[Callable[[], object]] = []
         """Called when the app has stopped."""
+        self.grace = HAND_OVER_SECONDS
+        """Seconds that the batches in hand have when partitions are let go of."""
         super().__init__(*args, **options)
 
     async def on_start(self) -> None:
+        for start in self.starting:
+            start()
         await self.runtime.open()
         await super().on_start()
 
     async def _consumer_wait_empty(self, consumer: ConsumerT, logger: Any) -> None:
         # Faust waits for the batches in hand when it stops or its group shares out the partitions anew: for ever, and
-        # with it the whole group, where one of them waits for a server. Long enough for a provider's last answer to be
-        # settled is enough: what is not acknowledged by then comes again.
+        # with it the whole group, where one of them waits for a server. What is not acknowledged by then comes again.
         waiting = asyncio.ensure_future(super()._consumer_wait_empty(consumer, logger))
-        done, _ = await asyncio.wait({waiting}, timeout=self.runtime.settings.push_timeout_seconds + SETTLE_SECONDS)
+        done, _ = await asyncio.wait({waiting}, timeout=self.grace)
         if not done:
             consumer.unacked.clear()
         await waiting
@@ -105,12 +116,13 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         broker_commit_interval=settings.commit_seconds,
         # Of a partition; events come in runs.
         broker_max_poll_records=MESSAGES,
+        broker_heartbeat_interval=HEARTBEAT_SECONDS,
         stream_buffer_maxsize=buffered,
         # At least once: writes are idempotent, and Faust's exactly-once crashes and duplicates (FINDINGS, Faust).
         processing_guarantee="at_least_once",
         worker_redirect_stdouts=False,
         web_enabled=settings.web_port > 0,
-        web_bind="127.0.0.1",
+        web_bind=settings.listen_host,
         web_port=settings.web_port or None,
     )
     {Role.stream: _stream, Role.delivery: _delivery, Role.ledger: _ledger}[role](app, runtime)
@@ -161,7 +173,7 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
     firing, handler = Firing(runtime), Activity(runtime)
 
     async def handle(runs: Sequence[Any]) -> None:
-        await handler.handle(record for run in runs for record in run.value.records)
+        await handler.handle([record for run in runs for record in run.value.records])
 
     async def revoked(*_: Any, **__: Any) -> None:
         runtime.writeback.forget()
@@ -198,6 +210,8 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from stream.delivery.turnstile.redis import RedisTurnstile
 
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
+    # Long enough for a provider's last answer to be settled.
+    app.grace = settings.push_timeout_seconds + SETTLE_SECONDS
     providers, routes = open_providers(settings, clock), Routes.of(settings)
     catalogue, pauses = Catalogue.load(), Pauses(gate, patience)
     turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)

@@ -74,5 +74,6 @@ def _retirement(retired: RetiredToken) -> dict[str, object]:
 async def handle_outcomes(runtime: Runtime, ledger: Ledger, events: Sequence[EventT[bytes]]) -> None:
     """Write a batch of raw outcome messages; returns when PostgreSQL has them."""
     batches = await readable(runtime, (event.message for event in events), decode_outcomes)
+    runtime.meter.batch("messages", len(events))
     if batches:
         await runtime.patience.until_done("writing the ledger", lambda: ledger.write(batches))

@@ -30,19 +30,35 @@ class Raw(Protocol):
     def value(self) -> bytes | None: ...
 
 
+class Stamped(Raw, Protocol):
+    """A record of a run."""
+
+    @property
+    def timestamp(self) -> int:
+        """When Kafka, or its producer, had it; milliseconds."""
+
+
 async def readable(runtime: Runtime, messages: Iterable[Raw], decode: Callable[[bytes], T]) -> list[T]:
     """The messages that decode, in order; returns when the others' dead letters are written, each with its origin."""
     good: list[T] = []
     dead: list[Record] = []
+    reasons: list[str] = []
+    topic = ""
     for message in messages:
         try:
             good.append(decode(message.value or b""))
         except BadEventError as error:
             dead.append(_dead_letter(runtime, message, error.reason, str(error)))
+            reasons.append(error.reason)
+            topic = message.topic
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             dead.append(_dead_letter(runtime, message, "invalid", str(error)))
+            reasons.append("invalid")
+            topic = message.topic
     if dead:
         await runtime.patience.until_done("writing dead letters", lambda: runtime.producer.write(dead))
+        # All of a call are an agent's, and an agent has one topic.
+        runtime.meter.dead(topic, reasons)
     return good
 
 

@@ -16,6 +16,7 @@ from shared.store.connections import Pool, pool
 from shared.topics import Topics
 from stream.due.active import ActiveUsers
 from stream.due.index import DueIndex
+from stream.meters import StreamMeter
 from stream.writeback import WriteBack
 
 
@@ -38,16 +39,17 @@ class Runtime:
     writeback: WriteBack
     patience: Patience
     """One for all agents: what several of them wait for is logged once. Its registry is the process's."""
+    meter: StreamMeter
 
     @classmethod
     def of(cls, settings: Settings) -> Runtime:
         database = pool(settings)
         keyspace = open_keyspace(settings)
-        patience = Patience()
+        patience, topics = Patience(), Topics.of(settings)
         return cls(
             settings=settings,
             clock=settings.clock(),
-            topics=Topics.of(settings),
+            topics=topics,
             quiet=QuietHours.of(settings),
             keyspace=keyspace,
             gate=GateMeter(RedisGate(keyspace, settings), patience.registry),
@@ -58,6 +60,7 @@ class Runtime:
             firing=pool(settings, settings.fire_concurrency, autocommit=True),
             writeback=WriteBack(database),
             patience=patience,
+            meter=StreamMeter(patience.registry, topics.activity),
         )
 
     async def open(self) -> None:

@@ -36,11 +36,18 @@ class WriteBack:
             cursor = await connection.execute("SELECT id, time_zone FROM users WHERE id = ANY(%s)", (user_ids,))
             return {int(str(user_id)): str(zone) for user_id, zone in await cursor.fetchall()}
 
-    async def write(self, effects: Effects) -> None:
-        """One transaction for one batch, of users of whom there is something new to tell; calls must not overlap."""
+    async def write(self, effects: Effects) -> dict[str, int]:
+        """One transaction for one batch, of users of whom there is something new to tell; calls must not overlap.
+
+        How many rows were written, by kind.
+        """
         news = self._news(effects)
-        if not (news or effects.deleted or effects.registered or effects.removed):
-            return
+        found = {
+            "users": len(news), "devices": len(effects.registered), "removed": len(effects.removed),
+            "deleted": len(effects.deleted),
+        }  # fmt: skip
+        if not any(found.values()):
+            return found
         async with self._pool.connection() as connection:
             if effects.deleted:
                 await connection.execute("DELETE FROM users WHERE id = ANY(%s)", (list(effects.deleted),))
@@ -56,6 +63,7 @@ class WriteBack:
                 await _remove_devices(connection, effects.removed)
         for user_id, facts in news.items():
             self._recent.remember(user_id, facts)
+        return found
 
     def forget(self) -> None:
         """Others may have written since: what is remembered holds only for as long as the users' events come here."""

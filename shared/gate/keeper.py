@@ -64,11 +64,11 @@ class Keeper:
         answers = await self.keyspace.run([Call(shard, ("GET", epoch_key(shard))) for shard in range(SHARDS)])
         return {shard: _epoch(value) if value else None for shard, value in enumerate(answers)}
 
-    async def closed(self) -> dict[int, str]:
-        """The shards that the gate does not answer for, and why."""
-        calls = [Call(shard, (1,), self._ask, (epoch_key(shard),)) for shard in range(SHARDS)]
+    async def closed(self, shards: Sequence[int] = range(SHARDS)) -> dict[int, str]:
+        """Those of some shards that the gate does not answer for, and why."""
+        calls = [Call(shard, (1,), self._ask, (epoch_key(shard),)) for shard in shards]
         found: dict[int, str] = {}
-        for shard, answer in enumerate(await self.keyspace.answers(calls)):
+        for shard, answer in zip(shards, await self.keyspace.answers(calls), strict=True):
             if isinstance(answer, RedisError):
                 error = explain(answer)
                 if not isinstance(error, GateClosedError):

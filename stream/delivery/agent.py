@@ -30,6 +30,7 @@ async def handle_sends(
     of one lane that are under way, kept by them. What is paused leaves the lane, which goes on with what is not
     (stream/delivery/parking.py).
     """
+    runtime.meter.batch("messages", len(events))
     firsthand = knows(events)
     # Should the call that has one of them fail, this one's messages come again, too: they are acknowledged in order.
     batches, mine = once(await readable(runtime, (event.message for event in events), decode_sends), in_hand)
@@ -41,13 +42,16 @@ async def handle_sends(
 
 
 async def _deliver(runtime: Runtime, deliverer: Deliverer, batches: Sequence[SendBatch], firsthand: bool) -> None:
-    records = []
+    records, answered = [], []
     for outcomes, parked in await asyncio.gather(*(deliverer.deliver(batch, firsthand) for batch in batches)):
+        answered.append(outcomes)
         if outcomes.outcomes or outcomes.retired:
             records.append(Record(runtime.topics.outcomes, None, encode(outcomes)))
         if parked.sends:
             records.append(Record(runtime.topics.parked, None, encode(parked)))
     await runtime.patience.until_done("writing outcomes", lambda: runtime.producer.write(records))
+    for outcomes in answered:
+        runtime.meter.outcomes(outcomes.outcomes)
 
 
 def once(batches: Sequence[SendBatch], in_hand: Set[Known] = frozenset()) -> tuple[list[SendBatch], set[Known]]:

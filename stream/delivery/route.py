@@ -76,7 +76,7 @@ class Route:
             if not jobs:
                 break
             if wait:
-                await self._patience.sleep(wait)
+                await self._patience.rest(self._name, wait)
 
     async def _all(
         self, path: Path, jobs: list[Job], retired: list[RetiredToken]

@@ -74,6 +74,7 @@ class PageFirer:
             written = await self._planner.write(connection, found.candidates, found.denied)
             if written.id is not None:
                 await outbox.delete(connection, written.id)
+        runtime.meter.planned(written.by_kind)
         paused = {(send.kind, send.user_id) for send in written.paused}
         result = Fired()
         # Without a copy for what nearly always is all of them.
@@ -83,6 +84,7 @@ class PageFirer:
             later = {one.user_id for one in moved}
             fired = [one.due for one in mine if one.due.user_id not in later]
             await runtime.due.remove(kind, fired, moved)
+            runtime.meter.fired(kind.name, runtime.clock.now(), [due for _, due in fired])
             result.fired += len(fired)
             result.kinds_fired |= {kind.name}
         for one in page if paused else ():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime, timedelta
@@ -86,7 +87,8 @@ def event(what: str, user: int, at: float, **more: object) -> bytes:
 
 def record(value: bytes, topic: str = "t", partition: int = 0, offset: int = 0, key: bytes | None = None) -> Any:
     """A record of a run, as far as the activity agent looks at it."""
-    return SimpleNamespace(value=value, topic=topic, partition=partition, offset=offset, key=key)
+    now = round(time.time() * 1000)
+    return SimpleNamespace(value=value, topic=topic, partition=partition, offset=offset, key=key, timestamp=now)
 
 
 def message(value: bytes, topic: str = "t", partition: int = 0, offset: int = 0) -> Any:

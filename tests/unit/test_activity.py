@@ -8,9 +8,12 @@ from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from shared.patience import Patience
 from stream.activity import Activity
 from stream.due.active import Active
+from stream.meters import StreamMeter
 
 NOW = 1_795_262_400.0
 DAY = date(2026, 11, 21)
@@ -55,12 +58,16 @@ def activity(servers: Servers) -> Activity:
         writeback=servers.writeback, producer=SimpleNamespace(write=servers.produce),
         quiet=SimpleNamespace(covers=lambda *_: False), topics=SimpleNamespace(dead_letters="dead"),
         settings=SimpleNamespace(default_time_zone="UTC"), patience=Patience(),
+        meter=StreamMeter(CollectorRegistry(), "t"),
     )  # fmt: skip
     return Activity(runtime)
 
 
 def batch(*values: bytes | None) -> list[Any]:
-    return [SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n) for n, value in enumerate(values)]
+    return [
+        SimpleNamespace(value=value, key=b"1", topic="t", partition=0, offset=n, timestamp=0)
+        for n, value in enumerate(values)
+    ]
 
 
 def event(kind: str) -> bytes:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from shared.gate.contract import GateUnavailableError
 from shared.gate.rules import Rule
@@ -22,6 +23,7 @@ from shared.wire.sends import Platform, Send, SendBatch, Target, decode_sends, e
 from stream.delivery.parking import LOOK_SECONDS, LOOKS, Lookout, handle_parked
 from stream.delivery.pauses import Pauses
 from stream.delivery.turnstile.contract import Turnstile
+from stream.meters import StreamMeter
 from tests.unit.deliverer_world import ROUTES
 
 NOW = 1_760_000_000.0
@@ -43,8 +45,9 @@ class Lot:
         self.leaving_at = float("inf")
         self.patience = Patience(self.sleep)
         self.runtime: Any = SimpleNamespace(
-            topics=TOPICS, producer=self, clock=self, patience=self.patience, settings=Settings(email_last_minutes=10)
-        )
+            topics=TOPICS, producer=self, clock=self, patience=self.patience, settings=Settings(email_last_minutes=10),
+            meter=StreamMeter(CollectorRegistry(), TOPICS.activity),
+        )  # fmt: skip
 
     def now(self) -> float:
         return self.instant
