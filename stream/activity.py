@@ -8,6 +8,7 @@ from faust.types import EventT
 
 from shared.wire.events import decode_event
 from stream.effects import Effects, effects_of
+from stream.erasure import deletions, erase
 from stream.readable import readable
 from stream.runtime import Runtime
 
@@ -21,15 +22,15 @@ async def handle_events(runtime: Runtime, batch: Sequence[EventT[bytes]]) -> Eff
     if zoneless:
         zones = await runtime.patience.until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
     effects = effects_of(events, zones, runtime.settings.default_time_zone)
+    # Before all that is written: what a user did after the deletion stays.
+    if effects.deleted:
+        await erase(runtime, deletions(batch, now))
     # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
     await runtime.patience.until_done(
         "marking practice at the gate", lambda: runtime.gate.practised(effects.marks(now))
     )
     if wishes := effects.opt_outs(now):
         await runtime.patience.until_done("telling the gate of opt-outs", lambda: runtime.gate.opt_out(wishes))
-    # Before the update: what a user did after the deletion stays.
-    if effects.deleted:
-        await runtime.patience.until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
     await runtime.patience.until_done(
         "updating the due index", lambda: runtime.due.update(effects.practised(runtime.quiet), effects.started())
     )
