@@ -236,8 +236,6 @@ def erased(
 
     They say nothing of whom. Whether a user of an id is gone, `surnia inspect ID` knows: it ends with exit code 4.
     """
-    from rich.console import Console
-
     from batch.users.database import connected
     from batch.users.erased import Proof, document, find_erasures, render
     from shared.clock import utc
@@ -253,7 +251,7 @@ def erased(
     if as_json:
         print_json(document(proofs))
     else:
-        Console(soft_wrap=True).print(render(proofs))
+        typer.echo(render(proofs))
 
 
 def _instant(text: str | None, settings: Settings, option: str = "--as-of") -> float:

@@ -7,8 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from rich.console import RenderableType
-from rich.table import Table
 
 from batch.users.database import Connection
 
@@ -52,21 +50,21 @@ def document(proofs: list[Proof]) -> dict[str, Any]:
     return {"erasures": msgspec.to_builtins(proofs)}
 
 
-def render(proofs: list[Proof]) -> RenderableType:
+def render(proofs: list[Proof]) -> str:
     """For a terminal; instants are UTC."""
     if not proofs:
         return "Nobody was erased."
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("erasure", "event", "asked", "done"):
-        table.add_column(heading, no_wrap=True)
-    for heading in _COUNTS:
-        table.add_column(heading.replace("_", " "), justify="right")
-    for proof in proofs:
-        table.add_row(
-            str(proof.erasure_id),
-            f"{proof.topic}[{proof.partition}] @ {proof.offset}",
-            f"{proof.asked_at:%Y-%m-%d %H:%M:%S}",
-            f"{proof.done_at:%Y-%m-%d %H:%M:%S}" if proof.done_at else "NOT YET",
-            *(f"{getattr(proof, name):,}" for name in _COUNTS),
-        )
-    return table
+    return "\n".join(
+        f"{proof.erasure_id}  {_short(proof.done_at) if proof.done_at else 'NOT DONE YET'}, asked for "
+        f"{_short(proof.asked_at)} by {proof.topic}[{proof.partition}] @ {proof.offset}\n"
+        f"  {_counted(proof)}"
+        for proof in proofs
+    )
+
+
+def _short(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _counted(proof: Proof) -> str:
+    return ", ".join(f"{getattr(proof, name):,} {name.replace('_', ' ')}" for name in _COUNTS)
