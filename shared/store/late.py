@@ -31,8 +31,7 @@ class PlannedPages:
             if not found:
                 return 0
             # Who came back under the same id is a user like any other.
-            cursor = await connection.execute("SELECT id FROM users WHERE id = ANY(%s)", (list(found),))
-            back = {user_id for (user_id,) in msgspec.convert(await cursor.fetchall(), list[tuple[int]])}
+            back = await users_of(connection, found)
             gone = {user_id: erasure.pseudonym for user_id, erasure in found.items() if user_id not in back}
             entries = 0
             for day in days if gone else ():
@@ -55,3 +54,9 @@ class PlannedPages:
         cursor = await connection.execute(self._query, values, prepare=False)
         rows = msgspec.convert(await cursor.fetchall(), list[tuple[list[int], str]])
         return [(pseudonym, campaign) for page, campaign in rows for pseudonym in page]
+
+
+async def users_of(connection: Connection, user_ids: Collection[int]) -> set[int]:
+    """Those of some ids that belong to a user."""
+    cursor = await connection.execute("SELECT id FROM users WHERE id = ANY(%s)", (list(user_ids),))
+    return {user_id for (user_id,) in msgspec.convert(await cursor.fetchall(), list[tuple[int]])}

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from shared.store.erased import Erased, Erasure, Secret
-from shared.store.late import PlannedPages
+from shared.store.late import PlannedPages, users_of
 from shared.store.partitions import Connection, days_of
 
 _LOCK = 0x73_75_72_6E_69_65
@@ -99,11 +99,11 @@ class Store:
 
         `days`: those dates alone, and of users who came back only what was due before. None: all dates, and all rows.
         """
-        everything = days is None
+        back = await users_of(connection, users) if days is not None else ()
         values = {
             "users": list(users),
             "pseudonyms": [each.pseudonym for each in users.values()],
-            "until": [_ALL if everything else each.at for each in users.values()],
+            "until": [each.at if user_id in back else _ALL for user_id, each in users.items()],
         }
         await connection.execute(self._stage)
         found: list[tuple[int, str]] = []
