@@ -78,7 +78,8 @@ async def save(connection: Connection, run_id: str, shard: int, checkpoint: Chec
         {
             "run": run_id,
             "shard": shard,
-            "after": Jsonb([checkpoint.after_slot, checkpoint.after_id]),
+            # Where nothing is left to continue with, it would only be somebody's id.
+            "after": None if checkpoint.done else Jsonb([checkpoint.after_slot, checkpoint.after_id]),
             "done": checkpoint.done,
             "pages": checkpoint.pages,
             "counts": Jsonb([[day, answer, n] for (day, answer), n in checkpoint.counts.items()]),

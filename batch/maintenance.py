@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
 from shared.settings import Settings
-from shared.store.partitions import Connection, Partitioned, ensure_partition, partition_name
+from shared.store.partitions import Connection, Partitioned, days_of, ensure_partition, partition_name
 
 BEHIND, AHEAD = 1, 8
 """Days from the UTC date that need a partition: where the evening is yesterday's, and so far ahead that a week of
@@ -44,6 +44,8 @@ class Maintenance(msgspec.Struct):
     dry_run: bool
     created: list[str] = msgspec.field(default_factory=list)
     dropped: list[str] = msgspec.field(default_factory=list)
+    erased: int = 0
+    """Erased users whom from now on nobody can match with messages in Kafka."""
     scan_runs: int = 0
     """Scans forgotten, their checkpoints with them."""
     left: dict[str, str] = msgspec.field(default_factory=dict)
@@ -61,12 +63,13 @@ async def maintain(settings: Settings, day: date, dry_run: bool = False) -> Main
         await connection.execute("SELECT set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,))
         for table, days in keep.items():
             await _partitions(connection, table, day - timedelta(days=days), done)
+        await _erased(connection, day - timedelta(days=settings.erasure_key_days), done)
         await _scan_runs(connection, {table: day - timedelta(days=days) for table, days in keep.items()}, done)
     return done
 
 
 async def _partitions(connection: Connection, table: Partitioned, oldest: date, done: Maintenance) -> None:
-    before = await _days(connection, table)
+    before = set(await days_of(connection, table))
     wanted = {done.day + timedelta(days=n) for n in range(-BEHIND, AHEAD + 1)}
     missing, old = sorted(wanted - before), sorted(day for day in before if day < oldest)
     obstacle = "something else is in its way"
@@ -81,28 +84,29 @@ async def _partitions(connection: Connection, table: Partitioned, oldest: date, 
         except LockNotAvailable:
             obstacle = _IN_USE  # Whoever it is would keep us from the others too, a second each.
         # As it is in the end, whoever else is at it.
-        after = await _days(connection, table)
+        after = set(await days_of(connection, table))
     done.created += [partition_name(table, day) for day in missing if day in after]
     done.dropped += [partition_name(table, day) for day in old if day not in after]
     left = [day for day in missing if day not in after] + [day for day in old if day in after]
     done.left |= {partition_name(table, day): obstacle for day in left}
 
 
-async def _days(connection: Connection, table: Partitioned) -> set[date]:
-    """The local dates that have a partition. What does not have such a name is none of ours."""
-    cursor = await connection.execute(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass",
-        (table,),
+async def _erased(connection: Connection, oldest: date, done: Maintenance) -> None:
+    """Throw the secrets away that nobody was erased with of late, and with them who was erased before."""
+    statement = (
+        "{} FROM erasure_keys k WHERE k.since < %(oldest)s "
+        "AND NOT EXISTS (SELECT FROM erased e WHERE e.key_id = k.key_id AND e.erased_at >= %(oldest)s)"
     )
-    days = set()
-    for (name,) in await cursor.fetchall():
-        try:
-            day = date.fromisoformat(str(name).removeprefix(f"{table}_"))
-        except ValueError:
-            continue
-        if name == partition_name(table, day):
-            days.add(day)
-    return days
+    values = {"oldest": datetime.combine(oldest, time(), UTC)}
+    try:
+        keys = sql.SQL(statement).format(sql.SQL("SELECT k.key_id"))
+        count = sql.SQL("SELECT count(*) FROM erased WHERE key_id IN ({})").format(keys)
+        cursor = await connection.execute(count, values)
+        done.erased = int(str((await cursor.fetchone() or (0,))[0]))
+        if not done.dry_run:
+            await connection.execute(sql.SQL(statement).format(sql.SQL("DELETE")), values)
+    except LockNotAvailable:
+        done.left["erasure_keys"] = _IN_USE
 
 
 async def _scan_runs(connection: Connection, oldest: Mapping[Partitioned, date], done: Maintenance) -> None:

@@ -37,6 +37,7 @@ def maintenance(
             for name in names:
                 typer.echo(f"{would}{verb}: {name}")
         typer.echo(f"scans {would}forgotten: {done.scan_runs}")
+        typer.echo(f"erased users {would}forgotten: {done.erased}")
         for name, why in done.left.items():
             typer.echo(f"left: {name}, {why}")
     raise typer.Exit(1 if done.left else 0)

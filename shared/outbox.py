@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from shared.policy.kinds import KINDS, Path
 from shared.producer import Producer, Record
+from shared.store.late import PlannedPages
 from shared.store.partitions import Connection, Partitions
 
 GRANTED = "granted"
@@ -105,9 +106,20 @@ async def finish_oldest(connection: Connection, producer: Producer, older_than: 
         if row is None:
             return False
         page_id, packed = msgspec.convert(row, tuple[int, bytes])
+        await PlannedPages().mend_left(connection, page_id)
         await producer.write(unpack(packed))
         await delete(connection, page_id)
     return True
+
+
+async def finish(connection: Connection, producer: Producer, page_id: int) -> None:
+    """Write a page to Kafka now, whoever else is about to; harmless where somebody did."""
+    async with connection.transaction():
+        cursor = await connection.execute("SELECT records FROM outbox WHERE page_id = %s FOR UPDATE", (page_id,))
+        row = await cursor.fetchone()
+        if row is not None:
+            await producer.write(unpack(msgspec.convert(row, tuple[bytes])[0]))
+            await delete(connection, page_id)
 
 
 pack = msgspec.msgpack.Encoder().encode

@@ -20,6 +20,7 @@ from shared.outbox import GRANTED, Decision, Outbox
 from shared.policy.kinds import KINDS, Path
 from shared.producer import Producer, Record
 from shared.settings import Settings
+from shared.store.late import PlannedPages
 from shared.store.partitions import Connection
 from shared.topics import Topics
 from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, SendBatch, encode
@@ -86,6 +87,7 @@ class Planner:
         self._topics = Topics.of(settings)
         self._send_batch = settings.send_batch
         self._outbox = Outbox()
+        self._pages = PlannedPages()
 
     async def write(self, connection: Connection, candidates: Sequence[Send], denied: Sequence[Denial]) -> Page:
         """Claim a page, write it down, write it to Kafka. The connection must not be in a transaction.
@@ -98,6 +100,8 @@ class Planner:
             return Page(None, plan.counts, plan.by_kind, plan.paused)
         messages = records(plan, self._path, self._topics, now, self._send_batch)
         page_id = await self._outbox.record(connection, self._path, plan.decisions, messages)
+        users = [user_id for decided in plan.decisions.values() for user_id in decided]
+        await self._pages.mend(connection, page_id, {decision.local_date for decision in plan.decisions}, users)
         await self._producer.write(messages)
         return Page(page_id, plan.counts, plan.by_kind, plan.paused)
 

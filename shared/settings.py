@@ -165,6 +165,12 @@ class Settings(BaseSettings):
     # Ledger.
     ledger_keep_days: int = Field(90, ge=7, description="Local dates the ledger is kept")
     planned_keep_days: int = Field(14, ge=7, description="Local dates the planners' own record is kept for audits")
+    erasure_key_days: int = Field(
+        30,
+        ge=1,
+        description="Days for which what is left of an erased user can still be matched with messages in Kafka; must "
+        "be longer than the topics keep them",
+    )
 
     # Around the engine.
     clock_file: Path | None = Field(None, description="A virtual clock shared by processes; unset: the machine's clock")

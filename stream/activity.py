@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.wire.events import ActivityEvent, decoding
 from stream.effects import Effects, effects_of
+from stream.erasure import deletions, erase
 from stream.meters import counts_of
 from stream.readable import Stamped, readable
 from stream.runtime import Runtime
@@ -35,6 +36,10 @@ class Activity:
             effects = effects_of(events, await self._zones(events), self._runtime.settings.default_time_zone)
         # The gate first: from here on nobody who practised is reminded, whatever else has to wait.
         async with self._redis:
+            if effects.deleted:
+                # After what the batch before says of them, and before what they did later, which stays.
+                async with self._postgres:
+                    await erase(self._runtime, deletions(batch, now))
             await self._to_redis(effects, now)
         async with self._postgres:
             writeback = self._runtime.writeback
@@ -56,9 +61,6 @@ class Activity:
         runtime, until_done = self._runtime, self._runtime.patience.until_done
         if wishes := effects.opt_outs(now):
             await until_done("telling the gate of opt-outs", lambda: runtime.gate.opt_out(wishes))
-        # Before the rest: what a user did after the deletion stays.
-        if effects.deleted:
-            await until_done("forgetting deleted users", lambda: runtime.due.forget(effects.deleted))
         if active := effects.active(now, runtime.quiet):
             await until_done("marking practice at the gate", lambda: runtime.gate.asked(runtime.active.write(active)))
 

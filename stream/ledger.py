@@ -15,6 +15,7 @@ from shared.policy.kinds import KINDS, Path
 from shared.store.connections import Pool
 from shared.store.partitions import Partitions
 from shared.wire.sends import Outcome, OutcomeBatch, RetiredToken, decode_outcomes
+from stream.erasure.late import LateOutcomes
 from stream.readable import readable
 from stream.runtime import Runtime
 
@@ -29,9 +30,14 @@ class Ledger:
         self._merge = (queries / "merge_ledger.sql").read_text()
         self._retire = (queries / "retire_token.sql").read_text()
         self._partitions = Partitions("ledger")
+        self._late = LateOutcomes(pool)
 
     async def write(self, batches: Sequence[OutcomeBatch]) -> None:
-        """One transaction for a list of batches."""
+        """One transaction for a list of batches, and what has to be done about users who were erased meanwhile."""
+        await self._write(batches)
+        await self._late.mend(batches)
+
+    async def _write(self, batches: Sequence[OutcomeBatch]) -> None:
         async with self._pool.connection() as connection:
             await self._partitions.ensure(connection, (o.local_date for batch in batches for o in batch.outcomes))
             await connection.execute(self._stage)

@@ -108,7 +108,8 @@ def connect_redis(settings: Settings) -> Redis:
 async def _empty(settings: Settings) -> None:
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
         await connection.execute(
-            "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses"
+            "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses, erased, "
+            "erasure_keys, erasures"
         )
     redis = connect_redis(settings)
     await redis.flushdb()

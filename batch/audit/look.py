@@ -10,17 +10,18 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import psycopg
 
 from batch.audit.account import Audit, Counts, accounts_of
 from batch.audit.compare import Hop
-from batch.audit.facts import Folded, Group, Numbers, Records, Tally, fold
+from batch.audit.facts import Folded, Group, Numbers, Tally
 from batch.audit.kafka import Outcomes, Reader, lag, read_under_way
-from batch.audit.spool import SHARDS, Spool
+from batch.audit.persons import PARTS, Persons
+from batch.audit.spool import Spool
 from batch.audit.tables import Connection, LedgerCount, LedgerTable, Planned, Watch
 from shared.clock import utc
 from shared.settings import Settings
+from shared.store.erased import Erased
 from shared.topics import Topics
 
 _LOOK_AGAIN_SECONDS = 0.25
@@ -58,7 +59,9 @@ class _Looks:
         self._watch = watch
         self._day = day
         self._folder = folder
+        self._connection = connection
         self._reader = reader
+        self._erased = Erased()
         self._topics = Topics.of(settings)
         self._groups: Numbers[Group] = Numbers()
         self._planned = Planned(connection, day, self._groups, watch)
@@ -90,6 +93,7 @@ class _Looks:
         at_rest = self._answered.count == seen and not self._outcomes.unread(committed)
         if await self._planned.count() != self._rows:
             self._decided, self._rows = await self._decisions()
+        await self._erased.read(self._connection)
         counts, hops, repeated = await self._compare(before, self._decided, under_way, ledger, at_rest)
         accounts, problems = accounts_of(counts, hops)
         under_way.remove()
@@ -103,14 +107,15 @@ class _Looks:
         """Shard by shard; the counts, where they part, and the outcomes that Kafka repeats."""
         planned, answered, repeated = Tally(), Tally(), 0
         first = Hop("planned → Kafka", outcomes=False)
-        for shard in range(SHARDS):
-            was, has, moving = (fold(spool.shard(shard)) for spool in (before, self._answered, under_way))
-            knows = was if after is before else fold(after.shard(shard))
+        persons = Persons(self._erased, self._connection)
+        for part in range(PARTS):
+            was, has, moving = [await persons.part(spool, part) for spool in (before, self._answered, under_way)]
+            knows = was if after is before else await persons.part(after, part)
             planned.add_all(knows)
             answered.add_all(has)
             repeated += has.repeats
             first.compare(was, knows, has, moving)
-            self._watch("shards compared", shard + 1, SHARDS)
+            self._watch("shards compared", part + 1, PARTS)
         counts = Counts(
             self._groups.things,
             self._planned.reasons.things,
@@ -136,10 +141,13 @@ class _Looks:
             return hop
         rows = self._spool()
         await self._ledger.read([self._groups.things[number] for number in groups], rows)
-        for shard in range(SHARDS):
-            was, has = _only(groups, before.shard(shard)), _only(groups, rows.shard(shard))
-            knows = was if after is before else _only(groups, after.shard(shard))
-            hop.compare(was, knows, has, fold(under_way.shard(shard)) if under_way else Folded({}, 0))
+        # The ledger was counted before; what is read now may have more erased users than were known then.
+        await self._erased.read(self._connection)
+        persons = Persons(self._erased, self._connection)
+        for part in range(PARTS):
+            was, has = [await persons.part(spool, part, groups) for spool in (before, rows)]
+            knows = was if after is before else await persons.part(after, part, groups)
+            hop.compare(was, knows, has, await persons.part(under_way, part) if under_way else Folded({}, 0))
         rows.remove()
         return hop
 
@@ -154,7 +162,3 @@ class _Looks:
 
     def _spool(self) -> Spool:
         return Spool(self._folder / str(next(self._names)))
-
-
-def _only(groups: set[int], records: Records) -> Folded:
-    return fold(records[np.isin(records["group"], list(groups))])

@@ -52,6 +52,8 @@ class GateDay(msgspec.Struct, kw_only=True):
     campaigns: int
     count: int
     """Reminders that count for the daily cap."""
+    erased: bool = False
+    """A user of this id was deleted: nothing is sent for this date."""
 
 
 class Coming(msgspec.Struct, kw_only=True):
@@ -91,7 +93,8 @@ class Inspection(msgspec.Struct, kw_only=True):
 
     @property
     def known(self) -> bool:
-        return bool(self.facts or self.candidates or self.coming or self.gate.days)
+        # A tombstone says of nobody that there is such a user.
+        return bool(self.facts or self.candidates or self.coming or any(not day.erased for day in self.gate.days))
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

@@ -118,6 +118,8 @@ def gate_day(day: date, value: int) -> GateDay:
     """A value of the gate in words."""
     kinds: dict[str, str] = {}
     for kind in KINDS.values():
+        if bits.erased(value):
+            break  # What was, was another one's; and what the user says now changes nothing for that date.
         if bits.opted_out(value, kind.code):
             kinds[kind.name] = "opted out"
         elif kind.code in bits.KIND_CODES and (state := bits.state(value, kind.code)):
@@ -130,6 +132,7 @@ def gate_day(day: date, value: int) -> GateDay:
         kinds=kinds,
         campaigns=bits.campaigns(value),
         count=bits.count(value),
+        erased=bits.erased(value),
     )
 
 

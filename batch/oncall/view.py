@@ -86,6 +86,8 @@ def _candidate(one: Candidate, day: date) -> str:
 
 
 def _gate_day(day: GateDay) -> str:
+    if day.erased:
+        return f"{day.local_date}  a user of this id was erased: nothing is sent for this date"
     parts = ["practised"] * day.practised
     parts += [f"{kind} {state}" for kind, state in day.kinds.items()]
     parts += [f"campaigns claimed: {day.campaigns}"] * bool(day.campaigns)

@@ -1,4 +1,4 @@
-"""`surnia users`: import, generate, show."""
+"""`surnia users`: import, generate, show, erased."""
 
 from __future__ import annotations
 
@@ -227,7 +227,34 @@ def show(
         Console().print(render(user))
 
 
-def _instant(text: str | None, settings: Settings) -> float:
+@users.command("erased")
+def erased(
+    since: Annotated[str | None, typer.Option(help="Those begun since this ISO 8601 instant with offset.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the proofs of erasures: when each was asked for and done, and what was found where.
+
+    They say nothing of whom. Whether a user of an id is gone, `surnia inspect ID` knows: it ends with exit code 4.
+    """
+    from batch.users.database import connected
+    from batch.users.erased import Proof, document, find_erasures, render
+    from shared.clock import utc
+
+    settings = read_settings()
+    begun = utc(_instant(since, settings, "--since")) if since else None
+
+    async def find() -> list[Proof]:
+        async with connected(settings) as connection:
+            return await find_erasures(connection, begun)
+
+    proofs = run(find())
+    if as_json:
+        print_json(document(proofs))
+    else:
+        typer.echo(render(proofs))
+
+
+def _instant(text: str | None, settings: Settings, option: str = "--as-of") -> float:
     if text is None:
         return settings.clock().now()
     try:
@@ -235,5 +262,5 @@ def _instant(text: str | None, settings: Settings) -> float:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None or not 2001 <= instant.year <= 9000:
-        raise typer.BadParameter("an instant such as 2026-11-03T18:00:00Z", param_hint="--as-of")
+        raise typer.BadParameter("an instant such as 2026-11-03T18:00:00Z", param_hint=option)
     return instant.timestamp()

@@ -121,7 +121,8 @@ class World:
     async def _empty(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.settings.require_postgres()) as connection:
             await connection.execute(
-                "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses"
+                "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses, "
+                "erased, erasure_keys, erasures"
             )
         keyspace = open_keyspace(self.settings)
         await keyspace.everywhere("FLUSHDB")

@@ -20,7 +20,8 @@ from shared.keyspace import Call, GateClosedError, Keyspace, explain, open_keysp
 from shared.policy.kinds import KIND_BY_CODE, KINDS, Path
 from shared.settings import Settings
 
-_PRACTISED = -1
+_PRACTISED, _ERASED = -1, 5
+"""What `restore.lua` takes for kinds' codes."""
 _MARK_SECONDS = 6 * 3600
 """A rebuild that takes longer has hung."""
 
@@ -132,6 +133,10 @@ class Keeper:
             if kinds >> code & 1
         ]
         return await self._restore(states)
+
+    async def restore_erased(self, tombstones: Sequence[tuple[int, date]]) -> int:
+        """Merge (user, local date) of users who were deleted; how many values changed."""
+        return await self._restore([(user_id, day, _ERASED, 0) for user_id, day in tombstones])
 
     async def _restore(self, states: Sequence[tuple[int, date, int, int]]) -> int:
         """(user, local date, kind's code, state), merged upwards."""

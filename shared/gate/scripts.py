@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from shared.keyspace import Script
 
-_ASKS = ("claim", "campaign_claim", "practised", "opt_out")
+_ASKS = ("claim", "campaign_claim", "practised", "opt_out", "forget")
 _DELIVERS = ("standing", "campaign_standing", "settle", "campaign_settle", "pauses")
 _KEEPS = ("begin", "open", "rules", "stamp")
 _RESTORES = ("restore", "campaign_restore")

@@ -6,6 +6,7 @@
                    5 opted out
     bits 13–15     campaigns claimed on that date
     bit 16         opted out of campaigns
+    bit 17         erased: whoever this was gets nothing on that date, whatever else is said later
 
 The scripts beside this file read and write the same bits. A settled send keeps its path, so that a planner that repeats
 a crashed page is told what it was told before. How many reminders the user has had is counted from the states: a count
@@ -24,6 +25,8 @@ KIND_CODES = range(4)
 """The kinds that have a state here. Another kind takes the next code, and moves what is above in all scripts."""
 _CAMPAIGNS_FROM = 13
 _NO_CAMPAIGNS = 1 << 16
+ERASED = 1 << 17
+"""The tombstone of a user who was deleted. It is the highest bit: scripts ask whether a value is at least this."""
 
 
 def has_place(path: Path, kind: str, campaign: str) -> bool:
@@ -50,6 +53,10 @@ def count(value: int) -> int:
     return campaigns(value) + sum(1 <= state(value, code) < OPTED_OUT for code in KIND_CODES)
 
 
+def erased(value: int) -> bool:
+    return bool(value & ERASED)
+
+
 def opted_out(value: int, kind_code: int) -> bool:
     return bool(value & _NO_CAMPAIGNS) if kind_code == CAMPAIGN.code else state(value, kind_code) == OPTED_OUT
 
@@ -59,7 +66,7 @@ def standing(value: int, kind_code: int, path: Path) -> Standing:
     now = state(value, kind_code)
     if now == path + SETTLED:
         return Standing.settled
-    if now == OPTED_OUT:
+    if now == OPTED_OUT or erased(value):
         return Standing.opted_out
     if now != path:
         return Standing.unclaimed

@@ -47,6 +47,23 @@ async def ensure_partition(connection: Connection, day: date, table: Partitioned
         pass  # Somebody else created it between our look and our CREATE.
 
 
+async def days_of(connection: Connection, table: Partitioned) -> list[date]:
+    """The local dates that have a partition, the first one first. What does not have such a name is none of ours."""
+    cursor = await connection.execute(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass",
+        (table,),
+    )
+    days = []
+    for (name,) in await cursor.fetchall():
+        try:
+            day = date.fromisoformat(str(name).removeprefix(f"{table}_"))
+        except ValueError:
+            continue
+        if name == partition_name(table, day):
+            days.append(day)
+    return sorted(days)
+
+
 def partition_name(table: Partitioned, day: date) -> str:
     """What a local date's partition is called."""
     return f"{table}_{day:%Y%m%d}"

@@ -20,10 +20,11 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 metadata = MetaData(
     naming_convention={
@@ -31,6 +32,7 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     }
 )
 
@@ -164,4 +166,47 @@ pauses = Table(
     Column("resumed_by", Text),
     Column("resumed_at", DateTime(timezone=True)),
     Column("resume_reason", Text),
+)
+
+erasure_keys = Table(
+    "erasure_keys",
+    metadata,
+    Column("key_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False),
+    comment="what pseudonyms are made with; a key that is gone can't be had again, and nobody turns them back",
+)
+
+erased = Table(
+    "erased",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True, comment="in the order of their commits"),
+    Column("key_id", BigInteger, ForeignKey("erasure_keys.key_id", ondelete="CASCADE"), nullable=False),
+    Column("pseudonym", BigInteger, nullable=False, unique=True, comment="negative; in ledger and planned for the id"),
+    Column("sieve", Integer, nullable=False, comment="20 bits of the id under the key, to pass over others quickly"),
+    Column("erased_at", DateTime(timezone=True), nullable=False),
+    comment="users who were erased while Kafka may still speak of them; goes with its key",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", UUID, primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("kafka_partition", Integer, nullable=False),
+    Column("kafka_offset", BigInteger, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False, comment="when the event says that it happened"),
+    Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("done_at", DateTime(timezone=True), comment="null: not everything has been erased yet"),
+    Column("users", Integer, nullable=False, server_default="0", comment="rows of users; and so on"),
+    Column("devices", Integer, nullable=False, server_default="0"),
+    Column("gate_fields", Integer, nullable=False, server_default="0"),
+    Column("due_entries", Integer, nullable=False, server_default="0"),
+    Column("outbox_pages", Integer, nullable=False, server_default="0"),
+    Column("ledger_rows", Integer, nullable=False, server_default="0", comment="now under a pseudonym"),
+    Column("planned_entries", Integer, nullable=False, server_default="0", comment="now under a pseudonym"),
+    # One proof for one event, however often it is handled. The instant, because a topic that is made anew counts its
+    # offsets from 0.
+    UniqueConstraint("topic", "kafka_partition", "kafka_offset", "asked_at"),
+    comment="the proof of each erasure; says nothing of whom it was",
 )

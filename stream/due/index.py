@@ -116,12 +116,13 @@ class DueIndex:
                 calls.append(Call(shard, arguments, self._remove, (due_key(shard, kind),)))
         await self._keyspace.run(calls)
 
-    async def forget(self, user_ids: Iterable[int]) -> None:
-        """Take users out altogether: they were deleted."""
-        await self._keyspace.run(
-            [
-                Call(shard_of(user_id), ("ZREM", due_key(shard_of(user_id), kind), user_id))
-                for user_id in user_ids
-                for kind in DUE_KINDS
-            ]
+    async def forget(self, user_ids: Iterable[int]) -> dict[int, int]:
+        """Take users out altogether, for they were deleted; user -> reminders that were to come."""
+        who = [(user_id, kind) for user_id in user_ids for kind in DUE_KINDS]
+        answers = await self._keyspace.run(
+            [Call(shard_of(user_id), ("ZREM", due_key(shard_of(user_id), kind), user_id)) for user_id, kind in who]
         )
+        removed: dict[int, int] = {}
+        for (user_id, _), n in zip(who, answers, strict=True):
+            removed[user_id] = removed.get(user_id, 0) + int(n)
+        return removed

@@ -17,10 +17,12 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from shared.clock import utc
+from shared.gate.forgetting import stone_days
 from shared.gate.keeper import Fact, Keeper
 from shared.identity import shard_of
 from shared.policy.kinds import ABANDONED_AFTER, ABANDONED_LESSON
 from shared.policy.localtime import known_zones, local_date
+from shared.store.erased import Erased
 from shared.tails import Offsets, TailReader, between
 from shared.wire.events import MAX_AHEAD_SECONDS, ActivityEvent, BadEventError, decode_event
 from stream.due.index import Practised, Started
@@ -52,6 +54,7 @@ class Restoring:
         self._now = runtime.clock.now()
         self._today = utc(self._now).date()
         self._first_day = self._today - timedelta(hours=runtime.settings.gate_keep_hours)
+        self._erased = Erased()
         self._choices: dict[int, tuple[str, int]] = {}
         """User -> zone and bits of the last choice in Kafka."""
 
@@ -101,12 +104,29 @@ class Restoring:
                 count(len(messages))
 
     async def _facts(self, found: Iterable[Fact]) -> None:
-        mine = [fact for fact in found if shard_of(fact.key.user_id) in self._mine]
+        mine = await self._living([fact for fact in found if shard_of(fact.key.user_id) in self._mine])
         settled = sum(fact.settled for fact in mine)
         self._done.settled += settled
         self._done.claimed += len(mine) - settled
         if not self._done.dry_run:
             self._done.changed += await self._keeper.restore(mine, self._first_day)
+
+    async def _living(self, found: list[Fact]) -> list[Fact]:
+        """Without what was of users who were erased, who get their tombstones back: of them Kafka may still have sends,
+        and nothing but the gate keeps those from being delivered."""
+        async with self._runtime.pool.connection() as connection:
+            erased = await self._erased.among(connection, [fact.key.user_id for fact in found])
+        if not erased:
+            return found
+        stones = {user_id: stone_days(utc(each.at.timestamp()).date()) for user_id, each in erased.items()}
+        if not self._done.dry_run:
+            await self._keeper.restore_erased([(user_id, day) for user_id, days in stones.items() for day in days])
+        # Later dates are those of somebody who came back.
+        return [
+            fact
+            for fact in found
+            if fact.key.user_id not in stones or fact.key.local_date > stones[fact.key.user_id][-1]
+        ]
 
     async def _events_from(self, reader: TailReader, handled: Offsets) -> Offsets:
         """Where to begin with the activity: what nobody has handled, and what may have left a timer."""

@@ -37,7 +37,8 @@ def ledger(today: date, first_day: date, shards: Sequence[int]) -> Query:
     return Query(
         "SELECT local_date, user_id, kind, path, campaign, result, reason FROM ledger "
         "WHERE (local_date >= %s OR campaign <> '' AND local_date >= %s) AND result <> 0 "
-        "AND (%s::int[] IS NULL OR surnia_shard(user_id) = ANY(%s))",
+        # Erased users stand there under negative numbers.
+        "AND user_id > 0 AND (%s::int[] IS NULL OR surnia_shard(user_id) = ANY(%s))",
         (first_day, today - timedelta(days=CAMPAIGN_DAYS), *_twice(shards)),
     )
 

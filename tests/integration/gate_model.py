@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -24,6 +24,7 @@ class Day:
     settled: dict[str, Path] = field(default_factory=dict)
     unwanted: set[str] = field(default_factory=set)
     campaigns: int = 0
+    erased: bool = False
 
     @property
     def count(self) -> int:
@@ -56,6 +57,8 @@ class Model:
         return answer
 
     def _claim(self, path: Path, kind: str, now: Day, user: int, campaign: str) -> Claim:
+        if now.erased:
+            return Claim.opted_out
         if campaign and (user, campaign) in self.campaigns:
             return Claim.settled_before if self.campaigns[user, campaign] else Claim.granted_again
         if now.claimed.get(kind) is path:
@@ -87,7 +90,7 @@ class Model:
             settled = self.campaigns.get((user, campaign)) is True
         if settled:
             return Standing.settled
-        if kind in now.unwanted:
+        if kind in now.unwanted or now.erased:
             return Standing.opted_out
         if mine and now.practised:
             return Standing.practised
@@ -111,6 +114,12 @@ class Model:
         for kind in unwanted:
             now.claimed.pop(kind, None)
         now.unwanted = unwanted - set(now.settled)
+
+    def forget(self, user: int, stones: Collection[date]) -> None:
+        """The user was deleted."""
+        self.days = {place: now for place, now in self.days.items() if place[0] != user}
+        self.days |= {(user, day): Day(erased=True) for day in stones}
+        self.campaigns = {place: state for place, state in self.campaigns.items() if place[0] != user}
 
     def restore(self, fact: Fact) -> None:
         key = fact.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -20,9 +20,10 @@ from hypothesis.stateful import (
 )
 
 from shared.gate import Claim, GateClosedError, Keeper, RedisGate, Rule, SendKey
+from shared.gate.forgetting import Forgetting, stone_days
 from shared.gate.keeper import Fact
 from shared.gate.keys import bucket_key, campaign_key, epoch_key
-from shared.gate.value import OPTED_OUT, SETTLED, campaigns, count, opted_out, practised, state
+from shared.gate.value import OPTED_OUT, SETTLED, campaigns, count, erased, opted_out, practised, state
 from shared.identity import MAX_USER_ID, bucket_of, shard_of
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import KINDS, Path
@@ -82,6 +83,7 @@ class Machine(RuleBasedStateMachine):
         settings = settings_for(self.url, gate_bucket_bits=BITS, daily_cap=cap)
         keyspace = open_keyspace(settings)
         self.gate, self.keeper = RedisGate(keyspace, settings), Keeper(keyspace, settings)
+        self.forgetting = Forgetting(keyspace, settings)
         self.model = Model(cap, ())
         self.open(MINE, [], [])
 
@@ -165,6 +167,18 @@ class Machine(RuleBasedStateMachine):
             if self.model.open(key.user_id):
                 self.model.settle(path, key)
                 self.settled.add(key if not key.campaign else key._replace(local_date=DAYS[0]))
+
+    @rule(
+        of=st.sets(users, min_size=1), today=st.sampled_from([DAYS[1], DAYS[1] + timedelta(2), DAYS[1] + timedelta(5)])
+    )
+    def erase(self, of: set[int], today: date) -> None:
+        """On a day of theirs, or after some of them."""
+        self.asked(self.forgetting.forget(list(of), today), map(shard_of, of))
+        mine = sorted(user for user in of if self.model.open(user))
+        self.run(self.forgetting.forget_campaigns(dict.fromkeys(CAMPAIGNS, mine)))
+        for user in mine:
+            self.model.forget(user, stone_days(today))
+        self.forget(lambda key: key.user_id in mine)
 
     # On call.
 
@@ -297,7 +311,7 @@ def in_order(of: Sequence[Thing]) -> list[Thing]:
 
 def told(value: int) -> Day:
     """What a value says, in the model's words."""
-    day = Day(practised(value), campaigns=campaigns(value))
+    day = Day(practised(value), campaigns=campaigns(value), erased=erased(value))
     for name, kind in KINDS.items():
         if opted_out(value, kind.code):
             day.unwanted.add(name)

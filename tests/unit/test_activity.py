@@ -8,11 +8,13 @@ from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from shared.patience import Patience
 from stream.activity import Activity
 from stream.due.active import Active
+from stream.erasure import Deletion
 from stream.meters import StreamMeter
 
 NOW = 1_795_262_400.0
@@ -84,9 +86,14 @@ def test_the_gate_hears_of_practice_before_anything_else_is_written() -> None:
     assert [name for name, _ in handled(event("lesson_completed")).calls] == ["active.write", "writeback.write"]
 
 
-def test_what_a_user_did_after_the_account_was_deleted_stays_in_the_due_index() -> None:
-    calls = handled(event("user_deleted"), event("lesson_started")).calls
-    assert [name for name, _ in calls] == ["due.forget", "active.write", "writeback.write"]
+def test_what_a_user_did_after_the_account_was_deleted_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def erase(runtime: Any, gone: list[Deletion]) -> None:
+        await runtime.gate.erase([(each.user_id, each.offset) for each in gone])
+
+    monkeypatch.setattr("stream.activity.erase", erase)
+    calls = handled(event("lesson_completed"), event("user_deleted"), event("lesson_started")).calls
+    assert [name for name, _ in calls] == ["gate.erase", "active.write", "writeback.write"]
+    assert dict(calls)["gate.erase"] == [(1, 1)]
     assert dict(calls)["active.write"] == [Active(1, abandoned_due=int(NOW) + 1800)]
 
 

@@ -21,7 +21,8 @@ for i = 1, buckets do
     local id, state, value = ARGV[at + j], tonumber(states[j] or 0), tonumber(values[j] or 0)
     if id == last then state = 1 end
     local answer
-    if state > 0 then answer = state == 1 and '1' or '2'
+    if value >= 131072 then answer = '6'  -- Erased.
+    elseif state > 0 then answer = state == 1 and '1' or '2'
     elseif band(value, 1) == 1 then answer = '3'
     elseif band(value, 65536) ~= 0 then answer = '6'
     elseif count(value) >= cap then answer = '5'

@@ -16,7 +16,7 @@ for i = 1, buckets do
     local state, value = tonumber(states[j] or 0), tonumber(values[j] or 0)
     local answer
     if state == 2 then answer = '1'
-    elseif band(value, 65536) ~= 0 then answer = '4'
+    elseif value >= 65536 then answer = '4'  -- Opted out, or erased.
     elseif state == 1 and band(value, 1) == 1 then answer = '2'
     elseif stopped then answer = '5'
     elseif state == 1 then answer = '0'

@@ -35,8 +35,9 @@ for i = 1, buckets do
     else
       value = tonumber(value)
       local state = band(rshift(value, shift), 7)
+      if value >= 131072 then answer = '6'  -- Erased.
       -- Our own claim first: who repeats a crashed page must get the answers that the page got.
-      if state == path then answer = '1'
+      elseif state == path then answer = '1'
       elseif state == path + 2 then answer = '2'
       elseif band(value, 1) == 1 then answer = '3'
       elseif state == 5 then answer = '6'

@@ -4,7 +4,7 @@
 --
 -- KEYS  gate:{shard}:bucket:date for each bucket
 -- ARGV  seconds to keep; a number of facts for each bucket; then user id, kind code and state of each fact
---       (value.py); kind code -1: practised; kind code 4, whatever the state: opted out of campaigns
+--       (value.py); kind code -1: practised; kind codes 4 and 5, whatever the state: opted out of campaigns; erased
 -- Answers how many values it changed.
 
 local band, rshift, lshift = bit.band, bit.rshift, bit.lshift
@@ -21,6 +21,8 @@ for i = 1, #KEYS do
       value = value - band(value, 1) + 1
     elseif kind == 4 then
       value = value - band(value, 65536) + 65536
+    elseif kind == 5 then
+      value = value - band(value, 131072) + 131072
     else
       local shift = 1 + 3 * kind
       local state = band(rshift(value, shift), 7)

@@ -21,7 +21,7 @@ for i = 1, buckets do
     local state = band(rshift(value, 1 + 3 * tonumber(kind)), 7)
     local answer
     if state == path + 2 then answer = '1'
-    elseif state == 5 then answer = '4'
+    elseif state == 5 or value >= 131072 then answer = '4'  -- Opted out, or erased.
     elseif state == path and band(value, 1) == 1 then answer = '2'
     elseif stopped[kind] then answer = '5'
     elseif state == path then answer = '0'
