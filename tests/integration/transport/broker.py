@@ -15,7 +15,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
-SECONDS = 60.0
+SECONDS = 30.0
 watched: list[Any] = []
 """Apps at work: when one crashes nobody waits any longer."""
 
@@ -65,6 +65,10 @@ class Broker:
         sent = [await self._producer.send(topic, value, partition=partition, **more) for value in values]
         await self._producer.flush()
         return [(await one).offset for one in sent]
+
+    async def send(self, topic: str, partition: int, value: bytes) -> None:
+        """Write a record and don't wait until it is there."""
+        await self._producer.send(topic, value, partition=partition)
 
     async def fill(self, topic: str, partition: int, records: int, size: int = 100) -> None:
         """Write many records."""

@@ -111,15 +111,17 @@ async def test_a_worker_serves_its_web_and_ends_in_the_middle_of_a_run_with_the_
 async def test_workers_killed_in_the_middle_of_runs_lose_nothing(broker: Broker, tmp_path: Path) -> None:
     topic = await broker.topic(4)
     workers = Workers(broker, topic, tmp_path, seconds=0.05)
-    for partition in range(4):
-        await broker.fill(topic, partition, 30_000)
+    rounds = 3
     async with (
         nothing_else_committed(broker, workers.group, topic, workers.handled),
         workers.worker(),
     ):
-        for _ in range(3):
+        for _ in range(rounds):
             async with workers.worker() as victim:
+                await until(workers.journals[-1].exists)
+                for partition in range(4):
+                    await broker.fill(topic, partition, 10_000)
                 await until(workers.begun)
                 await workers.kill(victim)
         await until(lambda: broker.done(workers.group, topic))
-    assert workers.handled() == {partition: set(range(30_000)) for partition in range(4)}
+    assert workers.handled() == {partition: set(range(rounds * 10_000)) for partition in range(4)}
