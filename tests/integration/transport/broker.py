@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -12,8 +12,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 
-SECONDS = 60.0
+SECONDS = 30.0
 watched: list[Any] = []
 """Apps at work: when one crashes nobody waits any longer."""
 
@@ -64,6 +66,10 @@ class Broker:
         await self._producer.flush()
         return [(await one).offset for one in sent]
 
+    async def send(self, topic: str, partition: int, value: bytes) -> None:
+        """Write a record and don't wait until it is there."""
+        await self._producer.send(topic, value, partition=partition)
+
     async def fill(self, topic: str, partition: int, records: int, size: int = 100) -> None:
         """Write many records."""
         value, left = bytes(size), records
@@ -89,6 +95,10 @@ class Broker:
         """Partition -> committed offset, of partitions that have one."""
         found = await self._admin.list_consumer_group_offsets(group)
         return {tp.partition: at.offset for tp, at in found.items() if tp.topic == topic and at.offset >= 0}
+
+    async def committed_is(self, group: str, topic: str, offsets: dict[int, int]) -> bool:
+        """Whether exactly that is committed."""
+        return await self.committed(group, topic) == offsets
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Partition -> the log's end."""
@@ -116,6 +126,13 @@ class Broker:
         finally:
             await consumer.stop()
 
+    async def ready(self, topic: str) -> bool:
+        """Whether the broker answers."""
+        try:
+            return bool(await self.ends(topic))
+        except KafkaError:
+            return False
+
     async def done(self, group: str, topic: str) -> bool:
         """Whether the group has committed all that there is."""
         ends, committed = await self.ends(topic), await self.committed(group, topic)
@@ -131,7 +148,10 @@ class Broker:
         resource = ConfigResource(ConfigResourceType.BROKER, "1", changes)
         await self._admin.alter_configs([resource])
 
-    async def members(self, group: str) -> Sequence[Any]:
-        """The group's members as the broker describes them."""
-        found = await self._admin.describe_consumer_groups([group])
-        return list(found[0].groups[0][-2]) if found[0].groups[0] else []
+    async def expel(self, group: str, client: str) -> None:
+        """Tell the broker that a client is dead, which it would find out when its session is over."""
+        found = (await self._admin.describe_consumer_groups([group]))[0].to_object()
+        coordinator = await self._admin.find_coordinator(group)
+        for member in found["groups"][0]["members"]:
+            if member["member_id"].startswith(client):
+                await self._admin._send_request(LeaveGroupRequest(group, member["member_id"]), coordinator)

@@ -1,4 +1,5 @@
-"""The broker. Whoever takes these tests elsewhere gives `brokers` and `restart_broker`; nothing else knows of Surnia."""
+"""The broker: whoever takes these tests elsewhere gives `brokers` and `restart_broker`. No other file
+here knows of Surnia."""
 
 from __future__ import annotations
 

@@ -96,10 +96,9 @@ class Reader:
         """Handed over, of a partition, in order."""
         return [record.offset for record in self.records if record.partition == partition]
 
-    def done_up_to(self, partition: int) -> int:
-        """The first offset of a partition without gaps that is not handled."""
-        done = set(self.handled[partition])
-        return next(offset for offset in range(len(done) + 1) if offset not in done)
+    def sets(self) -> dict[int, set[int]]:
+        """Handled, by partition."""
+        return {partition: set(offsets) for partition, offsets in self.handled.items()}
 
     async def _read(self, stream: Any) -> None:
         quiet = stream.noack()

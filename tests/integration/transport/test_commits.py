@@ -114,7 +114,7 @@ async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker
         two = create_app(broker.address, one.conf.id, **options)
         Reader(two, topic)
         async with running(two):
-            await until(lambda: two.consumer.assignment())
+            await until(two.consumer.assignment)
             assert await broker.committed(one.conf.id, topic) == {0: 1_000, 1: 1_000}
 
 
