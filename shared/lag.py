@@ -40,7 +40,8 @@ class LagReader:
         }
         brokers = settings.require_kafka()
         self._admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+        # As workers read: the end is that of what is committed, and a transaction that is open is nobody's backlog.
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=brokers, isolation_level="read_committed")
 
     async def __aenter__(self) -> LagReader:
         try:

@@ -72,6 +72,8 @@ class SurniaApp(faust.App):
         """Called when the app has stopped."""
         self.grace = HAND_OVER_SECONDS
         """Seconds that the batches in hand have when partitions are let go of."""
+        self.end_calls: Callable[[], Awaitable[bool]] = _none
+        """Begin no more calls that must not be cut off; returns when none is under way, and whether one was."""
         super().__init__(*args, **options)
 
     async def on_start(self) -> None:
@@ -84,16 +86,31 @@ class SurniaApp(faust.App):
         # Faust waits for the batches in hand when it stops or its group shares out the partitions anew: for ever, and
         # with it the whole group, where one of them waits for a server. What is not acknowledged by then comes again.
         waiting = asyncio.ensure_future(super()._consumer_wait_empty(consumer, logger))
-        done, _ = await asyncio.wait({waiting}, timeout=self.grace)
-        if not done:
+        soon = min(self.grace, HAND_OVER_SECONDS) if self.should_stop else self.grace
+        await asyncio.wait({waiting}, timeout=soon)
+        if not waiting.done():
+            # What is left waits for its turn, or for a server to be well again; but for calls that are under way.
+            if self.should_stop and await self._calls_end(self.grace - soon):
+                await asyncio.wait({waiting}, timeout=SETTLE_SECONDS)
             consumer.unacked.clear()
         await waiting
+
+    async def _calls_end(self, seconds: float) -> bool:
+        """Whether calls were under way and have ended in time."""
+        try:
+            return await asyncio.wait_for(self.end_calls(), seconds)
+        except TimeoutError:
+            return False
 
     async def on_stop(self) -> None:
         await super().on_stop()
         for close in self.closing:
             close()
         await self.runtime.close()
+
+
+async def _none() -> bool:
+    return False
 
 
 def create_app(runtime: Runtime, role: Role) -> SurniaApp:
@@ -200,6 +217,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     from shared.routes import Routes
     from shared.templates import Catalogue
     from stream.delivery.agent import handle_sends
+    from stream.delivery.calls import Calls
     from stream.delivery.deliverer import Deliverer, open_providers
     from stream.delivery.firsthand import Firsthand
     from stream.delivery.http2 import Http2Engine
@@ -212,6 +230,8 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
     settings, clock, gate, patience = runtime.settings, runtime.clock, runtime.gate, runtime.patience
     # Long enough for a provider's last answer to be settled.
     app.grace = settings.push_timeout_seconds + SETTLE_SECONDS
+    calls = Calls()
+    app.end_calls = calls.end
     providers, routes = open_providers(settings, clock), Routes.of(settings)
     catalogue, pauses = Catalogue.load(), Pauses(gate, patience)
     turnstile = RedisTurnstile(runtime.keyspace, settings, clock, registry=patience.registry)
@@ -231,7 +251,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
             app.closing.append(post.close)
         deliverer = Deliverer(
             clock, MergedGate(gate), pauses, engine, providers, routes, catalogue, patience,
-            turnstile=turnstile, mail=by_email, email_last=settings.email_last_minutes * 60,
+            turnstile=turnstile, mail=by_email, email_last=settings.email_last_minutes * 60, calls=calls,
         )  # fmt: skip
         handle = partial(handle_sends, runtime, deliverer, firsthand.knows, set())
         _agent(app, f"delivery_{lane}", runtime.topics.lane(lane), MESSAGES, handle, GROUPS)

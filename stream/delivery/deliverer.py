@@ -19,6 +19,7 @@ from shared.wire.sends import OutcomeBatch, RetiredToken, Send, SendBatch
 from stream.delivery.admission import Admission
 from stream.delivery.apns import Apns
 from stream.delivery.backoff import Backoff
+from stream.delivery.calls import Calls
 from stream.delivery.entry import Entry
 from stream.delivery.exchange import Engine
 from stream.delivery.fcm import Fcm
@@ -64,11 +65,13 @@ class Deliverer:
         turnstile: Turnstile | None = None,
         mail: tuple[Provider, Engine] | None = None,
         email_last: float = 0.0,
+        calls: Calls | None = None,
     ) -> None:
         """Without a turnstile a provider gets everything at once, whatever it answers.
 
         `providers` by name. `mail`: provider and engine of the last resort; None: there is none. `email_last`: seconds
-        before the end of a window at which a send goes by e-mail rather than wait for a provider.
+        before the end of a window at which a send goes by e-mail rather than wait for a provider. `calls`: those of the
+        worker.
         """
         self._clock = clock
         self._catalogue = catalogue
@@ -76,10 +79,11 @@ class Deliverer:
         self._routes = routes
         self._email_last = email_last
         turnstile = turnstile or NoTurnstile()
+        under_way = calls or Calls()
 
         def route(provider: Provider, engine: Engine) -> Route:
             entry = Entry(provider.name, turnstile, patience)
-            return Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff, entry)
+            return Route(provider, engine, gate, self._admission, pauses, clock, patience, backoff, entry, under_way)
 
         self._providers = {name: route(provider, engine) for name, provider in providers.items()}
         self._mail = route(*mail) if mail else None

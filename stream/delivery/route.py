@@ -12,6 +12,7 @@ from shared.wire.sends import RetiredToken
 from stream.delivery.admission import Admission
 from stream.delivery.backoff import Backoff
 from stream.delivery.caller import Caller
+from stream.delivery.calls import Calls
 from stream.delivery.entry import LOOK_SECONDS, PACED_SECONDS, Entry, Tally
 from stream.delivery.errors import Action, Verdict
 from stream.delivery.exchange import Engine
@@ -42,6 +43,7 @@ class Route:
         patience: Patience,
         backoff: Backoff,
         entry: Entry,
+        calls: Calls,
     ) -> None:
         self._name = provider.name
         self._caller = Caller(provider, engine, gate, clock, patience, entry)
@@ -51,6 +53,7 @@ class Route:
         self._patience = patience
         self._backoff = backoff
         self._entry = entry
+        self._calls = calls
 
     async def push(self, path: Path, jobs: list[Job], retired: list[RetiredToken]) -> None:
         """Deliver what was admitted a moment ago; answers go into the jobs' progress, dead tokens into `retired`."""
@@ -94,7 +97,8 @@ class Route:
             if grant.n:
                 tally = Tally(grant.turn)
                 part, jobs = jobs[: grant.n], jobs[grant.n :]
-                rest += await self._caller.call(path, part, retired, tally)
+                async with self._calls.one():
+                    rest += await self._caller.call(path, part, retired, tally)
                 state = await self._entry.report(grant, tally)
                 known = 0.0
             elif state is State.closed and waited < PACED_SECONDS:
