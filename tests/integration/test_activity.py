@@ -171,8 +171,9 @@ async def test_the_gate_knows_of_an_opt_out_before_the_database_does(
 ) -> None:
     answers: list[Claim] = []
 
-    async def write(_: object) -> None:
+    async def write(_: object) -> dict[str, int]:
         answers.extend(await claimed(runtime, USER, TODAY))
+        return {}
 
     monkeypatch.setattr(runtime.writeback, "write", write)
     await deliver(runtime, event("preferences_changed", USER, NOON, opted_out=["practice"]))

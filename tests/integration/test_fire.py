@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from shared.clock import FileClock, utc
 from shared.gate import Claim, GateUnavailableError, Rule, SendKey
 from shared.identity import SHARDS, shard_of
 from shared.outbox import GRANTED
-from shared.policy.kinds import Path
+from shared.policy.kinds import KIND_BY_CODE, Path
 from shared.settings import Settings
 from shared.wire.sends import Result, Send, Target
 from stream.due import fire, turns
@@ -366,3 +367,109 @@ async def test_what_is_past_its_window_expires_while_it_is_paused_and_is_never_s
     assert found == {1: "expired", 3: "opted_out"}
     assert [send.user_id for send in await sends_in(settings, runtime.topics.urgent)] == [2]
     assert answers(settings) == {(Path.stream, "practice", GRANTED): 2, (Path.stream, "practice", "opted_out"): 1}
+
+
+async def test_who_is_in_another_zone_by_now_is_moved_in_the_index_and_fired_there(
+    settings: Settings, runtime: Runtime, clock: FileClock
+) -> None:
+    """Practice is for the morning there, the streak saver for the evening."""
+    away = {"time_zone": "Pacific/Auckland"}  # 01:00 on the next day
+    west = {"time_zone": "America/New_York"}
+    add_users(settings, user(1, **away), user(2, **west), user(3))
+    await schedule(runtime, 1, 3)
+    await runtime.due.update([Practised(2, None, TEN, 0.0)], [])
+    morning, evening = NOON + 7 * HOUR, NOON + 15 * HOUR
+    assert await Firing(runtime).fire(ALL) == 1
+    clock.set(TEN)
+    await runtime.due.update([Practised(3, None, TEN + DAY, 0.0)], [])
+    assert await Firing(runtime).fire(ALL) == 1
+    assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == {3, 1}
+    assert dict(await scheduled(runtime)) == {2: evening, 3: TEN + DAY}
+    assert set(answers(settings)) == {(Path.stream, "practice", GRANTED)}
+    clock.set(evening)
+    assert await Firing(runtime).fire(ALL) == 1
+    sends = {send.user_id: send for send in await sends_in(settings, runtime.topics.urgent)}
+    assert (sends[1].due_at, sends[1].local_date) == (morning, TODAY + timedelta(days=1))
+    assert (sends[2].due_at, sends[2].local_date) == (evening, TODAY)
+    assert await outcomes_in(settings) == []
+
+
+async def test_a_move_gives_way_to_an_event_that_came_meanwhile(
+    settings: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_users(settings, user(time_zone="Pacific/Auckland"))
+    await schedule(runtime)
+    remove = runtime.due.remove
+
+    async def practised_meanwhile(*question: Any) -> None:
+        await schedule(runtime, due=NOON + 30 * HOUR)
+        await remove(*question)
+
+    monkeypatch.setattr(runtime.due, "remove", practised_meanwhile)
+    assert await Firing(runtime).fire(ALL) == 0
+    assert await scheduled(runtime) == [(USER, NOON + 30 * HOUR)]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_so_many_pages_are_under_way_at_once_as_the_setting_says_and_no_more_is_in_hand(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(turns, "PAGE", 4)
+    monkeypatch.setattr(fire, "PAGE", 4)
+    monkeypatch.setattr(turns, "PER_SHARD", 10)
+    crowd = [number for shard in range(8) for number in users_of_shard(shard, 25)]
+    under_way = most = 0
+    in_hand: list[int] = []
+    async with running(settings.model_copy(update={"fire_concurrency": at_once})) as runtime:
+        add_users(settings, *(user(n) for n in crowd))
+        await schedule(runtime, *crowd)
+        write, read = runtime.producer.write, runtime.due.read
+
+        async def counted_write(records: Any) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await write(records)
+            under_way -= 1
+
+        async def counted_read(*question: Any) -> list[list[Due]]:
+            found = await read(*question)
+            in_hand.append(sum(map(len, found)))
+            return found
+
+        monkeypatch.setattr(runtime.producer, "write", counted_write)
+        monkeypatch.setattr(runtime.due, "read", counted_read)
+        assert await Firing(runtime).fire(ALL) == len(crowd)
+        assert runtime.firing.get_stats()["pool_max"] == at_once
+        assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == set(crowd)
+    assert most <= at_once
+    assert max(in_hand) <= 10, "of a shard at a time"
+
+
+async def test_streak_savers_that_become_due_during_a_backlog_of_practice_are_next(
+    settings: Settings, runtime: Runtime, clock: FileClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (turns, fire):
+        monkeypatch.setattr(module, "PAGE", 4)
+    monkeypatch.setattr(turns, "DEAL", 12)
+    late, savers = users_of_shard(5, 60), users_of_shard(9, 6)
+    add_users(settings, *(user(n) for n in late + savers))
+    await schedule(runtime, *late, due=TEN - 2 * HOUR)
+    await runtime.due.update([Practised(n, None, TEN, 0.0) for n in savers], [])
+    clock.set(TEN - 1)
+    write, written = runtime.producer.write, 0
+
+    async def ten_o_clock(records: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:
+            clock.set(TEN)
+        await write(records)
+
+    monkeypatch.setattr(runtime.producer, "write", ten_o_clock)
+    assert await Firing(runtime).fire(ALL) == len(late) + len(savers)
+    rows = sql(settings, "SELECT kind FROM planned ORDER BY page_id")
+    kinds = [KIND_BY_CODE[kind].name for (kind,) in rows]
+    assert kinds.count("streak_saver") == 2
+    # What had been dealt out by then, and not the rest of the backlog.
+    assert max(n for n, kind in enumerate(kinds) if kind == "streak_saver") < 8 < len(kinds) - 5
