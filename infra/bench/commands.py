@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     benches.command("gate")(gate)
     benches.command("deliver")(deliver)
     benches.command("due")(due)
+    benches.command("stream")(stream)
     app.add_typer(benches, name="bench")
 
 
@@ -66,8 +67,8 @@ def deliver(
     import msgspec
     from rich.console import Console
 
+    from infra.bench.cores import Cores, on
     from infra.bench.deliver.bench import LIBRARIES, bench_deliver
-    from infra.bench.deliver.cores import Cores, on
     from infra.bench.deliver.report import BenchError
     from infra.stack.stack import Stack
     from shared.settings import load_settings
@@ -148,5 +149,51 @@ def due(
         f"{found.fire_concurrency} pages at once: "
         f"late by p50 {found.lateness_ms.p50} ms, p99 {found.lateness_ms.p99} ms"
     )
+    if json_file:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+
+
+def stream(
+    events: Annotated[int, typer.Option(min=50_000, max=100_000_000, help="Events in the topic")] = 2_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of a contender's turn in a round, at most")] = 10.0,
+    latency_seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of load while latency is measured")] = 20.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
+) -> None:
+    """Activity events a second in one process: our worker, a plain Faust agent, and the Kafka client alone."""
+    import msgspec
+    from rich.console import Console
+
+    from infra.bench.cores import Cores, on
+    from infra.bench.deliver.report import BenchError
+    from infra.bench.stream.bench import Bench, bench_stream
+    from infra.stack.stack import Stack
+    from shared.settings import load_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    stack = Stack(load_settings().state_dir / "bench")
+    cores = Cores.of_machine()
+    try:
+        with on(cores.rest):
+            console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
+            stack.up(fresh=True)
+            environment = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
+            environment["SURNIA_STATE_DIR"] = str(stack.state_dir)
+            bench = Bench(stack.settings(), environment, cores, events, seconds, stack.state_dir)
+            found = asyncio.run(bench_stream(bench, rounds, latency_seconds, console.print))
+    except BenchError as error:
+        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    finally:
+        stack.remove()
+    for name, side in (("ours", found.ours), ("stock_faust", found.stock_faust), ("limit", found.limit)):
+        console.print(
+            f"{name}: {side.events_per_s:,.0f} events/s, {side.cpu_us_per_event} µs CPU an event, "
+            f"peak RSS {side.peak_rss_mb} MB"
+        )
+    console.print(f"ratio_to_stock {found.ratio_to_stock}   ratio_to_limit {found.ratio_to_limit}")
+    half, tenth = found.latency_ms, found.latency_ms_at_tenth
+    console.print(f"Kafka to gate marked, at {found.half_load_per_s:,.0f}/s: p50 {half.p50} ms, p99 {half.p99} ms")
+    console.print(f"the same at a tenth of the load: p50 {tenth.p50} ms, p99 {tenth.p99} ms")
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")

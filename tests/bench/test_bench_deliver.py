@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.bench.cores import Cores, on
 from infra.bench.deliver import servers as servers_module
 from infra.bench.deliver.child import Child, SenderChild
-from infra.bench.deliver.cores import Cores, on
 from infra.bench.deliver.limit import H2load
 from infra.bench.deliver.material import apns_requests, pushes, sends
 from infra.bench.deliver.report import BenchError, Report

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from infra.bench.cores import Cores
 from infra.bench.deliver.child import Child, SenderChild
-from infra.bench.deliver.cores import Cores
 from infra.bench.deliver.limit import H2load, find_h2load
 from infra.bench.deliver.material import apns_requests, pushes, sends
 from infra.bench.deliver.path import WholePath

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
-from infra.bench.deliver.cores import on
+from infra.bench.cores import on
 from infra.bench.deliver.handed import write
 from infra.bench.deliver.material import hand_over
 from infra.bench.deliver.report import BenchError, Order, Report, decode_report, encode

@@ -11,7 +11,7 @@ import time
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from infra.bench.deliver.cores import on
+from infra.bench.cores import on
 from infra.bench.deliver.report import BenchError, Report, peak_rss_mb
 from stream.delivery.exchange import PushRequest
 

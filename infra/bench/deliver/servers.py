@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.bench.deliver.cores import Cores, on
+from infra.bench.cores import Cores, on
 from infra.bench.deliver.nginx import Nginx, find_nginx
 from infra.simulator.engine_settings import engine_settings
 from infra.simulator.process import SimulatorProcess
