@@ -1,6 +1,6 @@
 """The activity agent: decode, fold, write through the gate. Thin on purpose; the rules are in `effects`.
 
-Two batches are in hand at a time: while the servers write one, the next is decoded. Each server gets them in their
+A few batches are in hand at a time: while the servers write one, the next is decoded. Each server gets them in their
 order all the same: what a user does second must not be overtaken by what was done first.
 """
 

@@ -28,8 +28,11 @@ from stream.sweeper import sweep
 
 WITHIN = 0.05
 """Seconds a message waits at most for company in its batch."""
-EVENTS = 5_000
-"""Events that are handled at once, about, where so many wait: a batch ends with the run that fills it."""
+EVENTS = 10_000
+"""Events that are handled at once, about, where so many wait: a batch ends with the run that fills it. The more there
+are, the fewer script calls an event costs: there is one a shard."""
+BATCHES = 3
+"""Of events, in hand: one is decoded, one is written to Redis, one to PostgreSQL."""
 RUNS = 8
 """Of events that wait in memory, and those of one more poll: see stream/transport/thread.py for their sizes."""
 MESSAGES = 8
@@ -196,7 +199,7 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
         runtime.writeback.forget()
 
     app.on_partitions_revoked.connect(revoked)
-    _agent(app, "activity", activity, EVENTS, handle, GROUPS, in_runs=True)
+    _agent(app, "activity", activity, EVENTS, handle, BATCHES, in_runs=True)
 
     def owned() -> list[int]:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}

@@ -155,8 +155,8 @@ def due(
 
 def stream(
     events: Annotated[int, typer.Option(min=50_000, max=100_000_000, help="Events in the topic")] = 2_000_000,
-    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of a contender's turn in a round, at most")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of a contender's turn in a round, at most")] = 30.0,
     latency_seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of load while latency is measured")] = 20.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:

@@ -22,7 +22,7 @@ from infra.bench.deliver.report import BenchError
 from infra.bench.latency import Latency
 from infra.bench.rounds import alternate, ratio
 from infra.bench.stream.contender import Running
-from infra.bench.stream.material import USERS, events, users
+from infra.bench.stream.material import USERS, events, users, zone_of
 from infra.bench.stream.probe import latency_at
 from infra.bench.stream.topic import Writer, place
 from shared.gate import open_fresh
@@ -137,8 +137,10 @@ class Bench:
             await writer.fill(events(self.events, now, self.topic), told)
         with psycopg.connect(self.settings.require_postgres()) as connection, connection.cursor() as cursor:
             with cursor.copy("COPY users (id, time_zone, last_event_at, last_active_date) FROM STDIN") as copy:
-                copy.write("".join(f"{user}\tUTC\t2026-01-01\t2026-01-01\n" for user in users()))
-            cursor.execute("CREATE TABLE bench_users AS SELECT id FROM users")
+                copy.write("".join(f"{user}\t{zone_of(user)}\t2026-01-01\t2026-01-01\n" for user in users()))
+            cursor.execute(
+                "CREATE TABLE bench_users AS SELECT id, time_zone, last_event_at, last_active_date FROM users"
+            )
 
     async def prepare(self, group: str, *, at_end: bool = False) -> None:
         """Redis and users as at the start, and the group at the topic's."""
@@ -150,10 +152,7 @@ class Bench:
         await open_fresh(self.settings)
         with psycopg.connect(self.settings.require_postgres()) as connection:
             connection.execute("TRUNCATE users CASCADE")
-            connection.execute(
-                "INSERT INTO users (id, time_zone, last_event_at, last_active_date) "
-                "SELECT id, 'UTC', '2026-01-01', '2026-01-01' FROM bench_users"
-            )
+            connection.execute("INSERT INTO users (id, time_zone, last_event_at, last_active_date) TABLE bench_users")
         with psycopg.connect(self.settings.require_postgres(), autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE users")
         await place(self.settings, group, at_end=at_end)

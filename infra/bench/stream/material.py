@@ -34,6 +34,11 @@ def users(n: int = USERS) -> list[int]:
     return found
 
 
+def zone_of(user: int) -> str:
+    """Where a user is."""
+    return _ZONES[user % len(_ZONES)]
+
+
 def events(n: int, ends_at: float, topic: str, seed: int = 1) -> Iterator[Record]:
     """The first n of a stream that ends at an instant, 2,000 a second before it."""
     random, known = Random(seed), users()  # noqa: S311  # the same events every time, no secret
@@ -53,7 +58,7 @@ def events(n: int, ends_at: float, topic: str, seed: int = 1) -> Iterator[Record
             sessions[place] = sessions[-1]
             sessions.pop()
         kind, user, more = said
-        zone = _ZONES[user % len(_ZONES)]
+        zone = zone_of(user)
         text = f'{{"type":"{kind}","user_id":{user},"at":"{at}","time_zone":"{zone}"{more}}}'
         yield Record(topic, str(user).encode(), text.encode())
 
