@@ -12,7 +12,7 @@ import pytest
 
 from stream.transport import SCHEME, RunSchema
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import RAW, STOCK, create_app, running
+from tests.integration.transport.harness import STOCK, create_app, raw, running
 
 PARTITIONS, BACKLOG, TRICKLE = 16, 300_000, 200
 EVERY = 0.1
@@ -21,7 +21,7 @@ EVERY = 0.1
 
 def note(app: faust.App, topic: str, scheme: str, seen: Any) -> None:
     """An agent that calls `seen` with the partition, and the values that were handed over with one message."""
-    schema = RunSchema() if scheme == SCHEME else faust.Schema(**RAW)
+    schema = RunSchema() if scheme == SCHEME else raw()
 
     @app.agent(app.topic(topic, schema=schema))
     async def agent(stream: Any) -> None:
