@@ -38,7 +38,7 @@ class Consumer(stock.Consumer):
         self._offered: Take | None = None
         self._full = False
         """A partition is left out of polls until there is room."""
-        self._resumed = False
+        self._assigning = self._resumed = False
         """The flow was stopped: what streams had waiting may be gone."""
 
         async def hand(message: Message) -> None:
@@ -111,7 +111,7 @@ class Consumer(stock.Consumer):
         return self._get_active_partitions() - self._fetched.keys() - full
 
     def _is_active(self, tp: TP) -> bool:
-        return bool(self.app.client_only or tp in self._active_partitions)
+        return bool(self.app.client_only or (tp in self._active_partitions and not self._assigning))
 
     async def _hand(self, message: Message, callback: Callable[[Message], Awaitable[None]]) -> None:
         take = self._offered
@@ -178,7 +178,12 @@ class Consumer(stock.Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._buffered_partitions.clear()  # The buffers were emptied when all was revoked.
-        await super().on_partitions_assigned(assigned, generation_id)
+        # Who had no partitions has no flow that was stopped: nothing may come before topics know their agents.
+        self._assigning = True
+        try:
+            await super().on_partitions_assigned(assigned, generation_id)
+        finally:
+            self._assigning = False
 
     async def _seek(self, partition: TP, offset: int) -> None:
         await self._thread.read_from({partition: offset})

@@ -14,9 +14,8 @@ from faust.tables.manager import TableManager
 from mode.utils.times import Seconds
 
 from stream.transport import SCHEME, Run, RunSchema, register
-from tests.integration.transport.broker import watched
+from tests.integration.transport.broker import until, watched
 
-RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
 STOCK = "kafka"
 """The scheme of the driver that Faust comes with."""
 
@@ -34,7 +33,7 @@ Handle = Callable[[list[Any]], Awaitable[None]]
 def create_app(brokers: str, group: str | None = None, scheme: str = SCHEME, **options: Any) -> faust.App:
     """An app that commits often and serves no web."""
     register()
-    defaults = {
+    defaults: dict[str, Any] = {
         "store": "memory://",
         "topic_allow_declare": False,
         "topic_disable_leader": True,
@@ -64,6 +63,11 @@ async def running(*apps: faust.App) -> AsyncIterator[None]:
             raise app.crash_reason
 
 
+def raw() -> faust.Schema[Any, Any]:
+    """Keys and values as they are."""
+    return faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+
 class Reader:
     """An agent on a topic that acknowledges what its handler has finished, and remembers both."""
 
@@ -84,7 +88,7 @@ class Reader:
         self.handled: defaultdict[int, list[int]] = defaultdict(list)
         """Partition -> offsets, in the order in which they were finished."""
         self._tasks: set[asyncio.Task[None]] = set()
-        schema = RunSchema() if in_runs else faust.Schema(**RAW)
+        schema = RunSchema() if in_runs else raw()
         app.agent(app.topic(topic, schema=schema), name=f"reader-{topic}-{in_runs}{name}")(self._read)
 
     @property
@@ -95,6 +99,18 @@ class Reader:
     def offsets(self, partition: int = 0) -> list[int]:
         """Handed over, of a partition, in order."""
         return [record.offset for record in self.records if record.partition == partition]
+
+    async def gets(self, records: int) -> None:
+        """Wait until so many records were handed over."""
+        await until(lambda: len(self.records) >= records, f"{records} records")
+
+    async def gets_messages(self, messages: int) -> None:
+        """Wait until so many messages were handed over."""
+        await until(lambda: len(self.handed) >= messages, f"{messages} messages")
+
+    async def gets_to(self, offset: int) -> None:
+        """Wait until an offset of partition 0 was handed over."""
+        await until(lambda: offset in self.offsets(), f"offset {offset}")
 
     def sets(self) -> dict[int, set[int]]:
         """Handled, by partition."""

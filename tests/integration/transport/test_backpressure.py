@@ -23,6 +23,11 @@ def in_memory(topic: str) -> int:
     return sum(isinstance(one, ConsumerRecord) and one.topic == topic for one in gc.get_objects())
 
 
+def full(app: Any) -> set[TP]:
+    """Partitions that are not read because the buffer is full."""
+    return set(app.consumer._buffered_partitions)
+
+
 @pytest.mark.parametrize("partitions", [1, 16])
 async def test_a_handler_that_is_blocked_bounds_the_records_in_memory(broker: Broker, partitions: int) -> None:
     topic, other = await broker.topic(partitions), await broker.topic()
@@ -40,7 +45,7 @@ async def test_a_handler_that_is_blocked_bounds_the_records_in_memory(broker: Br
         for n in range(1, 10):
             # Polls go on: what they can bring, they bring.
             await broker.write(other, 0, b"x")
-            await until(lambda n=n: len(witness.records) >= n)
+            await witness.gets(n)
         held = in_memory(topic)
         print(f"\n{partitions} partitions: {held:,} records in memory of 64,000, bound {BOUND:,}")
         assert IN_HAND <= held <= BOUND
@@ -66,7 +71,7 @@ async def test_a_buffer_that_is_full_of_one_topic_does_not_stop_another(broker: 
         await until(lambda: blocked.records)
         for n in range(1, 10):
             await broker.write(other, 0, b"x")
-            await until(lambda n=n: len(free.records) == n)
+            await free.gets(n)
         goes_on.set()
         await until(lambda: broker.done(app.conf.id, full))
     assert [blocked.offsets(partition) for partition in range(4)] == [list(range(100))] * 4
@@ -83,10 +88,10 @@ async def test_a_buffer_that_drains_does_not_resume_a_paused_partition(broker: B
     app = create_app(broker.address, stream_buffer_maxsize=10)
     reader = Reader(app, topic, handle, in_runs=False)
     async with running(app):
-        await until(lambda: TP(topic, 0) in app.consumer._buffered_partitions)
+        await until(lambda: TP(topic, 0) in full(app))
         app.consumer.pause_partitions({TP(topic, 0)})
         goes_on.set()
-        await until(lambda: not app.consumer._buffered_partitions)
+        await until(lambda: not full(app))
         await broker.write(topic, 1, *[b"x"] * 50)
         await until(lambda: len(reader.offsets(1)) == 50)
         assert len(reader.offsets(0)) < 50
@@ -103,8 +108,8 @@ async def test_a_full_buffer_costs_no_second_of_rest(broker: Broker) -> None:
 
     async def handle(records: list[Any]) -> None:
         nonlocal rests
-        await until(lambda: app.consumer._buffered_partitions or records[0].offset >= 90)
-        rests += bool(app.consumer._buffered_partitions)
+        await until(lambda: full(app) or records[0].offset >= 90)
+        rests += bool(full(app))
 
     reader = Reader(app, topic, handle, in_runs=False)
     loop = asyncio.get_running_loop()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import faust
 import pytest
 
 from stream.transport import SCHEME
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import RAW, STOCK, Reader, create_app, running
+from tests.integration.transport.harness import STOCK, Reader, create_app, raw, running
 
 
 async def never() -> None:
@@ -87,7 +86,7 @@ async def test_side_by_side_handlers_do_not_commit_past_one_in_flight(broker: Br
     app = create_app(broker.address, scheme=scheme, stream_wait_empty=False)
     handled = list[int]()
 
-    @app.agent(app.topic(topic, schema=faust.Schema(**RAW)), concurrency=4)
+    @app.agent(app.topic(topic, schema=raw()), concurrency=4)
     async def agent(stream: Any) -> None:
         async for event in stream.events():
             if event.message.offset == 5:
@@ -104,7 +103,7 @@ async def test_side_by_side_handlers_do_not_commit_past_one_in_flight(broker: Br
 
 async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker: Broker) -> None:
     topic = await broker.topic(2)
-    options = {"broker_commit_interval": 3600.0}
+    options: dict[str, Any] = {"broker_commit_interval": 3600.0}
     one, two = create_app(broker.address, **options), None
     reader = Reader(one, topic)
     async with running(one):
@@ -126,7 +125,7 @@ async def test_a_stopping_app_does_not_commit_what_it_cut_off(broker: Broker, wa
     at_work, finished, goes_on = list[int](), list[int](), asyncio.Event()
 
     # One that Faust acknowledges for: it does so, too, when it closes a stream whose handler was cancelled.
-    @app.agent(app.topic(topic, schema=faust.Schema(**RAW)))
+    @app.agent(app.topic(topic, schema=raw()))
     async def agent(stream: Any) -> None:
         async for event in stream.events():
             at_work.append(event.message.offset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.integration.transport.broker import Broker, until
@@ -13,9 +15,9 @@ BOTH = pytest.mark.parametrize("in_runs", [True, False], ids=["runs", "singles"]
 @BOTH
 async def test_a_compacted_topic_is_read_over_its_gaps(broker: Broker, in_runs: bool) -> None:
     await broker.configure(log_cleaner_backoff_ms="50")
-    quick = {"segment_ms": "100", "min_cleanable_dirty_ratio": "0.001", "delete_retention_ms": "0"}
+    quick: dict[str, Any] = {"segment_ms": "100", "min_cleanable_dirty_ratio": "0.001", "delete_retention_ms": "0"}
     topic = await broker.topic(cleanup_policy="compact", max_compaction_lag_ms="100", **quick)
-    kept = []
+    kept: list[int] = []
 
     async def compacted() -> bool:
         # A segment is closed by a write that comes when it is old enough.

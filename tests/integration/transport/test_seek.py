@@ -95,11 +95,11 @@ async def test_seeks_at_any_moment_lose_nothing(broker: Broker) -> None:
     async with running(app):
         for begin in (0, 20_000, 3, 45_000, 10_000, 1, 30_000, 0):
             before = len(reader.records)
-            await until(lambda before=before: len(reader.records) > before + 500)
+            await reader.gets(before + 500)
             reader.handed.clear()
             await seek(app, topic, begin)
             # What was handed over before the seek may still come to the agent.
-            await until(lambda begin=begin: begin in reader.offsets())
+            await reader.gets_to(begin)
         last = len(reader.offsets()) - 1 - reader.offsets()[::-1].index(0)
         await until(lambda: reader.offsets()[-1] == 49_999)
         await until(lambda: broker.done(app.conf.id, topic))
