@@ -248,10 +248,13 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
         # An engine each: in one alone, urgent requests would queue behind a blast's.
         engine = Http2Engine(settings)
         app.closing.append(engine.close)
+        calls.winding_up.append(engine.wind_up)
         by_email = None
         if mail:
             by_email = mail, (post := SmtpEngine(settings))
             app.closing.append(post.close)
+            # It finishes what is under way.
+            calls.winding_up.append(post.close)
         deliverer = Deliverer(
             clock, MergedGate(gate), pauses, engine, providers, routes, catalogue, patience,
             turnstile=turnstile, mail=by_email, email_last=settings.email_last_minutes * 60, calls=calls,

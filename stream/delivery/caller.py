@@ -12,6 +12,7 @@ from shared.wire.sends import RetiredToken
 from stream.delivery.entry import Entry, Tally
 from stream.delivery.errors import Action, Verdict
 from stream.delivery.exchange import FINAL, Answer, Engine, PushRequest, TransportError, perhaps_sent
+from stream.delivery.http2_batch import NOT_SENT
 from stream.delivery.progress import EXPIRED, Job
 from stream.delivery.provider import CredentialsError, PayloadTooLargeError, Provider, Push
 
@@ -52,7 +53,9 @@ class Caller:
         accepted = []
         for job, answer in zip(jobs, answers, strict=True):
             verdict = self._verdict(answer)
-            tally.hear(verdict, unwell=isinstance(answer, TransportError) and answer.reason != "request")
+            # What we did not send ourselves says nothing of the provider.
+            if answer is not NOT_SENT:
+                tally.hear(verdict, unwell=isinstance(answer, TransportError) and answer.reason != "request")
             if verdict.action is Action.accepted:
                 job.progress.accept(name, answer.seconds)
                 accepted.append(job.progress.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
@@ -14,6 +14,8 @@ class Calls:
         self._under_way = 0
         self._over = False
         self._ended = asyncio.Event()
+        self.winding_up: list[Callable[[], object]] = []
+        """Called at the end: what makes those that are under way shorter, by what has not left yet."""
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
@@ -34,6 +36,8 @@ class Calls:
         self._over = True
         if not self._under_way:
             return False
+        for wind_up in self.winding_up:
+            wind_up()
         self._ended.clear()
         await self._ended.wait()
         return True

@@ -45,6 +45,7 @@ class Http2Engine:
         self._loop: CurlLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._under_way: set[Batch] = set()
 
     async def send(self, requests: Sequence[PushRequest]) -> list[Answer]:
         """One answer a request, in order; a request that failed is answered by a `TransportError`.
@@ -58,10 +59,17 @@ class Http2Engine:
         batch = Batch(list(requests), partial(_hand_back, caller, answered))
         with self._lock:
             self._running().submit(batch)
+        self._under_way.add(batch)
         try:
             return await answered
         finally:
+            self._under_way.discard(batch)
             batch.abandoned = not answered.done() or answered.cancelled()
+
+    def wind_up(self) -> None:
+        """Of what is in hand, send no more: it is answered as `closed`, and what has left by its provider."""
+        for batch in self._under_way:
+            batch.abandoned = True
 
     def close(self) -> None:
         """End the thread. What is under way is answered as `closed`. Blocks for some milliseconds."""

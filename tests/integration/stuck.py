@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from aiokafka.consumer.fetcher import Fetcher
 
 import stream.app
 from shared.settings import load_settings
@@ -33,10 +33,9 @@ async def block(*_: Any) -> Any:
         time.sleep(60)  # noqa: ASYNC251  # just that
 
 
-async def deaf(*_: Any, **__: Any) -> dict[Any, Any]:
-    """A consumer that says nothing any more, and is content: as in Faust's issues 175, 523 and 629."""
-    await asyncio.sleep(0.2)
-    return {}
+async def deaf(*_: Any) -> None:
+    """A consumer that fetches nothing, and is content: as in Faust's issues 175, 523 and 629."""
+    await asyncio.Event().wait()
 
 
 def main(how: str, file: Path) -> None:
@@ -44,7 +43,7 @@ def main(how: str, file: Path) -> None:
     if file.exists():
         file.unlink()
         if how == "deaf":
-            setattr(AIOKafkaConsumerThread, "getmany", deaf)  # noqa: B010  # mypy wants methods to stay
+            Fetcher._fetch_requests_routine = deaf
         else:
             setattr(stream.app, "handle_events", {"hang": hang, "spin": spin, "block": block}[how])  # noqa: B010  # its own name there
     run(load_settings(), stream.app.Role.stream)

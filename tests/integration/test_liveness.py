@@ -142,7 +142,7 @@ def test_who_waits_for_kafka_is_not_stuck_and_not_ready(
     assert worker.ask("healthz")[1]["restarts"] == 0
 
 
-def test_a_transaction_s_end_behind_the_last_event_is_no_backlog(
+def test_transactions_of_producers_are_no_backlog(
     environment: dict[str, str], tmp_path: Path, workers: list[Watched]
 ) -> None:
     worker = _started(environment, tmp_path, workers)
@@ -152,13 +152,15 @@ def test_a_transaction_s_end_behind_the_last_event_is_no_backlog(
     )
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce(
-        Topics.of(worker.settings).activity, value=event("lesson_completed", 1, NOON, time_zone="Europe/Lisbon")
-    )
+    value = event("lesson_completed", 1, NOON, time_zone="Europe/Lisbon")
+    producer.produce(Topics.of(worker.settings).activity, value=value)
+    assert producer.flush(30) == 0
+    # Open: there is nothing to be read yet. It may take a quarter of an hour.
+    _stays_healthy(worker)
+    assert not known(worker.settings)
     producer.commit_transaction(30)
     wait_for(lambda: known(worker.settings) == 1, "the event to be handled", worker.tail)
-    # The marker has an offset, which nobody is ever given to commit.
-    wait_for(lambda: worker.ask("readyz")[1].get("behind") == 1, "the marker to be seen", worker.tail)
+    # Its end has an offset, behind the last event there is.
     _stays_healthy(worker)
 
 
@@ -183,7 +185,7 @@ def _first_answer(worker: Watched) -> tuple[int, dict[str, Any]]:
 
 def _stays_healthy(worker: Watched) -> None:
     """For longer than a stuck worker would have lived."""
-    end = time.monotonic() + 3 * STUCK_SECONDS
+    end = time.monotonic() + 2 * STUCK_SECONDS
     while time.monotonic() < end:
         status, told = worker.ask("healthz")
         assert status == 200, f"{told}\n{worker.tail()}"

@@ -14,6 +14,7 @@ from shared.wire.sends import Result
 from stream.delivery.entry import KEPT_SECONDS, LOOK_SECONDS, PACED_SECONDS, Entry, Tally
 from stream.delivery.errors import ACCEPTED, Action, ErrorTable, Verdict
 from stream.delivery.fcm import ROWS
+from stream.delivery.http2_batch import NOT_SENT
 from stream.delivery.progress import Job, Progress
 from stream.delivery.provider import CredentialsError
 from stream.delivery.route import ATTEMPTS
@@ -95,6 +96,14 @@ async def test_what_an_open_provider_would_get_is_parked_and_the_other_provider_
     assert [(o.user_id, o.provider) for o in result.outcomes] == [(2, "fcm"), (3, "fcm")]
     assert world.parked[0].sends == (send(1, "a"),)
     assert not world.sleeps
+
+
+async def test_what_a_worker_that_stops_does_not_send_says_nothing_of_the_provider(world: Guarded) -> None:
+    world.answers["b"] = [NOT_SENT]
+    result = await world.deliver(send(1, "a"), send(2, "b"))
+    assert {o.reason for o in result.outcomes} == {"accepted"}
+    await world.deliver(send(3, "c"))
+    assert [answers for _, answers in world.told] == [Answers(0, good=1), Answers(0, good=1)]
 
 
 async def test_what_the_pacer_does_not_let_through_follows_when_it_does(world: Guarded) -> None:
