@@ -50,7 +50,8 @@ class Planned:
         return await _partition(self._connection, "planned", self._day) is not None
 
     async def count(self) -> int:
-        """Rows of the date. They are only added, never changed: as many are the same."""
+        """Rows of the date. They are only added: as many are the same. (An erased user's id gives way to a pseudonym,
+        which is the same person: batch/audit/persons.py.)"""
         cursor = await self._connection.execute("SELECT count(*) FROM planned WHERE local_date = %s", (self._day,))
         return msgspec.convert(await cursor.fetchone(), tuple[int])[0]
 

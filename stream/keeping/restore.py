@@ -120,7 +120,9 @@ class Restoring:
             return found
         stones = {user_id: stone_days(utc(each.at.timestamp()).date()) for user_id, each in erased.items()}
         if not self._done.dry_run:
-            await self._keeper.restore_erased([(user_id, day) for user_id, days in stones.items() for day in days])
+            self._done.changed += await self._keeper.restore_erased(
+                [(user_id, day) for user_id, days in stones.items() for day in days]
+            )
         # Later dates are those of somebody who came back.
         return [
             fact

@@ -99,14 +99,20 @@ def traces(settings: Settings, user: int) -> list[str]:
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = 'public' AND c.relkind IN ('r', 'm')",
     )
-    words = [str(user), token_of(user)]
-    # Also in what is stored as bytes: there text is in hexadecimal.
-    words += [word.encode().hex() for word in words]
-    words += [user.to_bytes(8).hex(), msgspec.msgpack.encode(user).hex()]
+    # Whole numbers only; also in what is stored as bytes, where text stands in hexadecimal.
+    decimal, token = str(user), token_of(user)
+    words = [
+        rf"(?<![0-9]){decimal}(?![0-9])",
+        rf"(?<!3[0-9]){decimal.encode().hex()}(?!3[0-9])",
+        token,
+        token.encode().hex(),
+        user.to_bytes(8).hex(),
+        msgspec.msgpack.encode(user).hex(),
+    ]
     return [
         name
         for (name,) in names
-        if sql(settings, f'SELECT 1 FROM "{name}" t WHERE t::text ~ %s LIMIT 1', rf"(?<![0-9])({'|'.join(words)})")
+        if sql(settings, f'SELECT 1 FROM "{name}" t WHERE t::text ~ %s LIMIT 1', "|".join(words))
     ]
 
 

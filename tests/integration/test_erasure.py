@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -282,3 +284,29 @@ async def test_an_outbox_page_is_finished_once(settings: Settings, runtime: Runt
         for _ in range(2):
             await outbox.finish(connection, runtime.producer, page)
     assert len(await sends_in(settings, Topics.of(settings).urgent)) == 2  # The planner's and this one.
+
+
+async def test_planners_and_the_ledger_may_be_at_it_at_the_same_moment(settings: Settings, runtime: Runtime) -> None:
+    """Whoever comes first, no id of an erased user is left, and nobody else loses a row."""
+    users = random.Random(1).sample(range(10**12, 10**15), 40)
+    gone, stay = users[::2], users[1::2]
+    add_users(settings, *({"id": user} for user in users))
+
+    async def busy(mine: list[int]) -> None:
+        for n in range(4):
+            await plan(runtime, [send(user) for user in mine])
+            await answer(runtime, *mine, kafka=False, day=TODAY - timedelta(days=n))
+
+    async def erasing() -> None:
+        for n in range(0, len(gone), 5):
+            await erased(runtime, *gone[n : n + 5], offset=n)
+
+    await asyncio.gather(*(busy(users[n::4]) for n in range(4)), erasing())
+    assert {user: found for user in gone if (found := traces(settings, user))} == {}
+    assert sorted(set(users_in_ledger(settings)))[len(gone) :] == sorted(stay)
+    per_day = sql(settings, "SELECT local_date, count(*) FROM ledger GROUP BY 1")
+    assert {n for _, n in per_day} == {len(users)}
+    planned = sql(
+        settings, "SELECT count(DISTINCT u) FILTER (WHERE u < 0), count(DISTINCT u) FROM planned, unnest(users) u"
+    )
+    assert planned == [(len(gone), len(users))]

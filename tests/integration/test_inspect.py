@@ -124,7 +124,7 @@ def test_one_who_practised_that_day(settings: Settings, surnia: Surnia) -> None:
     assert (one["gate"], one["reason"]) == ("practised", "practised")
     assert (one["due_at"], one["decided_at"]) == ("2026-11-21T11:59:00Z", "2026-11-21T12:00:00Z")
     assert found["gate"]["days"] == [
-        {"local_date": "2026-11-21", "practised": True, "kinds": {}, "campaigns": 0, "count": 0}
+        {"local_date": "2026-11-21", "practised": True, "kinds": {}, "campaigns": 0, "count": 0, "erased": False}
     ]
     text = surnia("inspect", str(USER))
     print(text)
