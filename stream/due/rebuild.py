@@ -109,10 +109,8 @@ def practised(user_id: int, time_zone: str, last: float, quiet: QuietHours, on: 
 
 def ahead(lesson: Practised, now: float) -> Practised:
     """Without the reminders whose life is over: those would only come back as expired."""
-    return lesson._replace(
-        practice_due=_ahead(PRACTICE, lesson.practice_due, now),
-        streak_saver_due=_ahead(STREAK_SAVER, lesson.streak_saver_due, now),
-    )
+    user_id, practice, evening, before = lesson
+    return Practised(user_id, _ahead(PRACTICE, practice, now), _ahead(STREAK_SAVER, evening, now), before)
 
 
 def has_reminder(lesson: Practised) -> bool:
