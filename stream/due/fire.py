@@ -41,6 +41,12 @@ class _Held(NamedTuple):
     def holds(self, kind: ReminderKind, shard: int) -> bool:
         return kind.name in self.kinds or (kind.name, shard) in self.places
 
+    def without(self, page: list[Waiting]) -> list[Waiting]:
+        """Those of a page that it does not hold; nearly always all."""
+        if not self.kinds and not self.places:
+            return page
+        return [one for one in page if not self.holds(one.kind, one.shard)]
+
 
 class Firing:
     """The due loop of one worker. One call at a time."""
@@ -104,8 +110,7 @@ class Firing:
         fired = 0
         waiting = await self._read(portions)
         for start in range(0, len(waiting), PAGE):
-            page = [one for one in waiting[start : start + PAGE] if not held.holds(one.kind, one.shard)]
-            if page:
+            if page := held.without(waiting[start : start + PAGE]):
                 result = await self._runtime.patience.until_done("firing", partial(self._pages.fire, page))
                 fired += result.fired
                 self._note(result, held)
@@ -119,9 +124,9 @@ class Firing:
         kinds: dict[str, list[Waiting]] = {kind.name: [] for kind in DUE_KINDS}
         for portion, dues in zip(portions, found, strict=True):
             kinds[portion.kind.name] += [Waiting(portion.kind, portion.shard, due) for due in dues]
-        return [
-            one for kind in DUE_KINDS for one in sorted(kinds[kind.name], key=lambda one: slot(one.due.user_id))
-        ]  # fmt: skip
+        for waiting in kinds.values():
+            waiting.sort(key=lambda one: slot(one.due.user_id))
+        return [one for waiting in kinds.values() for one in waiting]
 
     def _note(self, result: Fired, held: _Held) -> None:
         for kind, shards in result.paused.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
@@ -29,9 +28,6 @@ DAYS = 76 * 3_600.0
 local date, which may begin a day later where the user has gone since, over the dateline."""
 _PAGE = 20_000
 """Users at a time, some 20 MB; two pages are in hand at once."""
-
-saver_on = lru_cache(maxsize=10_000)(streak_saver_on)
-"""The same for all users of a zone and date."""
 
 
 class Rebuilt(NamedTuple):
@@ -103,16 +99,14 @@ def practised(user_id: int, time_zone: str, last: float, quiet: QuietHours, on: 
 
     `on`: its local date, where it was known when it happened: the user may be in another zone by now.
     """
-    evening = saver_on(on or local_date(last, time_zone), time_zone)
+    evening = streak_saver_on(on or local_date(last, time_zone), time_zone)
     return Practised(user_id, practice_due(last, time_zone, quiet), evening, 0.0)
 
 
 def ahead(lesson: Practised, now: float) -> Practised:
     """Without the reminders whose life is over: those would only come back as expired."""
-    return lesson._replace(
-        practice_due=_ahead(PRACTICE, lesson.practice_due, now),
-        streak_saver_due=_ahead(STREAK_SAVER, lesson.streak_saver_due, now),
-    )
+    user_id, practice, evening, before = lesson
+    return Practised(user_id, _ahead(PRACTICE, practice, now), _ahead(STREAK_SAVER, evening, now), before)
 
 
 def has_reminder(lesson: Practised) -> bool:

@@ -39,7 +39,7 @@ def test_the_due_bench_prints_its_fields(tmp_path: Path) -> None:
     assert figures["lateness_ms"]["p99"] >= figures["lateness_ms"]["p50"] > 0
     assert (figures["due_in_one_minute"], figures["scale"], figures["fire_concurrency"]) == (5_000, 200.0, 3)
     assert figures["peak_rss_mb"] == figures["ours"]["peak_rss_mb"] > 0
-    # Three a page: looked up, written down, and out of the outbox.
+    # Four a page: looked up, written down, nobody erased meanwhile, and out of the outbox.
     assert figures["postgres_statements_per_user"] < 0.02
     assert figures["baseline"]["postgres_statements_per_user"] == 1
     assert not list((tmp_path / "state" / "bench").glob("postgres*"))
