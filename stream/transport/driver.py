@@ -20,7 +20,7 @@ from stream.transport.positions import Lines
 from stream.transport.runs import Run, RunSchema
 from stream.transport.thread import ConsumerThread, Take
 
-IN_HAND = 10_000
+IN_HAND = 40_000
 """Records in runs that are handed over and not acknowledged, at most, but for a partition that has none and one more
 poll: what is in memory, and what others have waiting ahead of them."""
 
