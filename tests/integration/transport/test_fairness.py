@@ -14,7 +14,7 @@ from stream.transport import SCHEME, RunSchema
 from tests.integration.transport.broker import Broker, until
 from tests.integration.transport.harness import STOCK, create_app, raw, running
 
-PARTITIONS, BACKLOG, TRICKLE = 16, 300_000, 200
+PARTITIONS, BACKLOG, TRICKLE = 16, 300_000, 150
 EVERY = 0.1
 """Seconds between two records of a partition that has no backlog."""
 
