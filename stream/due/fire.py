@@ -31,6 +31,18 @@ def owned_shards(partitions: Collection[int], count: int) -> list[int]:
     return [shard for shard in range(SHARDS) if shard % count in partitions]
 
 
+async def _end(tasks: set[asyncio.Task[int]]) -> None:
+    """Cancel them, and return when all have ended.
+
+    Once is not enough: a cancellation that meets the answer which psycopg waits for is lost in Python 3.11.
+    """
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        done, tasks = await asyncio.wait(tasks, timeout=0.5)
+        await asyncio.gather(*done, return_exceptions=True)
+
+
 class _Held(NamedTuple):
     """What one call leaves alone because it found it paused: it would only be read again."""
 
@@ -85,9 +97,7 @@ class Firing:
                     del busy[task]
                     fired += task.result()
         finally:
-            for task in busy:
-                task.cancel()
-            await asyncio.gather(*busy, return_exceptions=True)
+            await _end(set(busy))
 
     async def _deal(self, owned: Owned, in_hand: Collection[int], held: _Held) -> list[Strip]:
         """What is next, but for shards that are being fired: whom those have is still in the index."""
