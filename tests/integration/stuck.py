@@ -11,8 +11,9 @@ from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher
 
-import stream.app
 from shared.settings import load_settings
+from stream.activity import Activity
+from stream.app import Role
 from stream.worker import run
 
 
@@ -45,8 +46,8 @@ def main(how: str, file: Path) -> None:
         if how == "deaf":
             Fetcher._fetch_requests_routine = deaf
         else:
-            setattr(stream.app, "handle_events", {"hang": hang, "spin": spin, "block": block}[how])  # noqa: B010  # its own name there
-    run(load_settings(), stream.app.Role.stream)
+            setattr(Activity, "handle", {"hang": hang, "spin": spin, "block": block}[how])  # noqa: B010  # for mypy
+    run(load_settings(), Role.stream)
 
 
 if __name__ == "__main__":
