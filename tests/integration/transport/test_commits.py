@@ -101,9 +101,10 @@ async def test_side_by_side_handlers_do_not_commit_past_one_in_flight(broker: Br
     assert committed.get(0, 0) <= 5
 
 
-async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker: Broker) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker: Broker, waits: bool) -> None:
     topic = await broker.topic(2)
-    options: dict[str, Any] = {"broker_commit_interval": 3600.0}
+    options: dict[str, Any] = {"broker_commit_interval": 3600.0, "stream_wait_empty": waits}
     one, two = create_app(broker.address, **options), None
     reader = Reader(one, topic)
     async with running(one):
