@@ -44,11 +44,16 @@ class LinedConsumer(stock.Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: a line has no gaps."""
 
+    async def commit_and_end_transactions(self) -> None:
+        # Faust's last words for what is done: while another commit is under way it would wait for that one instead.
+        await self.maybe_wait_for_commit_to_finish()
+        await super().commit_and_end_transactions()
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         # Waits for what is in hand and commits it, where the app is set so; then nothing of it counts any more.
         await super().on_partitions_revoked(revoked)
         if revoked and not self.app.should_stop:
-            await self.commit()
+            await self.commit_and_end_transactions()
         for tp in revoked:
             self.lines.replace(tp)
 

@@ -81,7 +81,7 @@ async def test_a_stopped_flow_hands_over_nothing_and_goes_on_where_it_was(broker
         app.consumer.stop_flow()
         for partition in range(2):
             await broker.write(topic, partition, *[b"x"] * 100)
-        await app.consumer.commit()
+        await app.consumer.commit_and_end_transactions()
         assert len(reader.records) == 100
         app.consumer.resume_flow()
         await until(lambda: broker.done(app.conf.id, topic))
