@@ -1,37 +1,32 @@
 """The transport: Faust's aiokafka driver with runs, fair polls, and commits of its own reckoning.
 
-What it overrides is private to faust-streaming 0.15 and aiokafka 0.14, which the lock pins;
+What it and its neighbours override is private to faust-streaming 0.15 and aiokafka 0.14, which the lock pins;
 tests/integration/transport/ holds every behaviour against a real broker.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, cast
 from weakref import WeakSet
 
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP, ConsumerMessage, Message
-from faust.types.transports import TPorTopicSet
-from faust.types.tuples import ack_lock
 
-from stream.transport.positions import Lines
+from stream.transport.consumer import LinedConsumer
 from stream.transport.runs import Run, RunSchema
-from stream.transport.thread import ConsumerThread, Take
+from stream.transport.thread import Take
 
 IN_HAND = 40_000
 """Records in runs that are handed over and not acknowledged, at most, but for a partition that has none and one more
 poll: what is in memory, and what others have waiting ahead of them."""
 
 
-class Consumer(stock.Consumer):
-    """Runs in the app's own thread and loop."""
-
-    _thread: ConsumerThread
+class Consumer(LinedConsumer):
+    """Hands over what the thread has fetched. Runs in the app's own thread and loop."""
 
     def __init__(self, transport: Any, callback: Callable[[Message], Awaitable[None]], *args: Any, **options: Any):
-        self.lines = Lines()
         self.topics_in_runs: frozenset[str] = frozenset()
         self._fetched: dict[TP, deque[Take]] = {}
         """Taken from the thread and not handed over: stays until it is, or until its line is replaced."""
@@ -46,9 +41,6 @@ class Consumer(stock.Consumer):
 
         super().__init__(transport, hand, *args, **options)
         self._unacked_messages = _Unacked(self._on_done)
-
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         channels = list(self.app.topics)
@@ -141,40 +133,10 @@ class Consumer(stock.Consumer):
         message.key, message.value, message.headers = None, cast(Any, record), None
         return message
 
-    # Commits
-
-    def _filter_tps_with_pending_acks(self, topics: TPorTopicSet | None = None) -> Iterator[TP]:
-        mine = cast(Iterator[TP], iter(self.lines))
-        return (tp for tp in mine if topics is None or tp in topics or tp.topic in topics)
-
-    def _new_offset(self, tp: TP) -> int | None:
-        # Faust keeps lists of what was acknowledged; ours is the line. Emptied, so that they do not grow.
-        self._forget_acks(tp)
-        return self.lines.of(tp).settle()
-
-    def _forget_acks(self, *partitions: TP) -> None:
-        with ack_lock:
-            for tp in partitions:
-                self._acked.pop(tp, None)
-                self._acked_index.pop(tp, None)
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Nothing: a line has no gaps."""
-
     def _on_done(self) -> None:
         if self._full and self.lines.in_hand() < IN_HAND:
             self._full = False
             self._thread.wake()
-
-    # The group, and where to read from
-
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        # Waits for what is in hand and commits it, where the app is set so; then nothing of it counts any more.
-        await super().on_partitions_revoked(revoked)
-        if revoked and not self.app.should_stop:
-            await self.commit()
-        for tp in revoked:
-            self.lines.replace(tp)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._buffered_partitions.clear()  # The buffers were emptied when all was revoked.
@@ -184,23 +146,6 @@ class Consumer(stock.Consumer):
             await super().on_partitions_assigned(assigned, generation_id)
         finally:
             self._assigning = False
-
-    async def _seek(self, partition: TP, offset: int) -> None:
-        await self._thread.read_from({partition: offset})
-        # What is committed follows, also backwards.
-        self._committed_offset.pop(partition, None)
-        self._forget_acks(partition)
-
-    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        await super().seek_wait(partitions)
-        for tp in partitions:
-            self._committed_offset.pop(tp, None)
-        self._forget_acks(*partitions)
-
-    async def perform_seek(self) -> None:
-        committed = await self._thread.read_from_committed(cast(Mapping[TP, int], self.lines.firsts()))
-        self._committed_offset.update(committed)
-        self._forget_acks(*committed)
 
     async def _hand_again(self) -> None:
         firsts = cast(dict[TP, int], self.lines.firsts())

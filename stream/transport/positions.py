@@ -85,7 +85,7 @@ class Lines:
 
     def of(self, partition: Hashable) -> Line:
         """The partition's; a new one if it has none."""
-        return self._lines.setdefault(partition, Line())
+        return self._lines.get(partition) or self._lines.setdefault(partition, Line())
 
     def replace(self, partition: Hashable) -> None:
         """The partition was taken away, or is to be read from somewhere else."""

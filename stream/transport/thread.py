@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import aiokafka
@@ -77,8 +78,9 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):
     def wake(self) -> None:
         """A poll that waits ends: what it waits for may have changed. From any thread."""
         self.woken = True
-        if self._consumer is not None and not self.thread_loop.is_closed():
-            self.thread_loop.call_soon_threadsafe(self._wake)
+        if self._consumer is not None:
+            with suppress(RuntimeError):  # Its loop is closed: nothing waits any more.
+                self.thread_loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

@@ -63,6 +63,11 @@ async def running(*apps: faust.App) -> AsyncIterator[None]:
             raise app.crash_reason
 
 
+async def commit(app: Any) -> None:
+    """Commit what is done now, not what was when a commit began that is under way."""
+    await app.consumer.commit_and_end_transactions()
+
+
 def raw() -> faust.Schema[Any, Any]:
     """Keys and values as they are."""
     return faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

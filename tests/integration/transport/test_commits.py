@@ -9,7 +9,7 @@ import pytest
 
 from stream.transport import SCHEME
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import STOCK, Reader, create_app, raw, running
+from tests.integration.transport.harness import STOCK, Reader, commit, create_app, raw, running
 
 
 async def never() -> None:
@@ -37,7 +37,7 @@ async def test_nothing_is_committed_from_a_run_on_that_never_ends(broker: Broker
         await until(lambda: len(reader.records) == 12_000)
         await until(lambda: len(reader.handled[1]) == 6_000)
         [stuck] = [run for run in reader.handed if run[0].partition == 0 and run[0].offset <= 3_000 <= run[-1].offset]
-        await app.consumer.commit()
+        await commit(app)
         committed = await broker.committed(app.conf.id, topic)
     assert committed == {0: stuck[0].offset, 1: 6_000}
 
@@ -57,11 +57,11 @@ async def test_acknowledgements_may_come_in_any_order(broker: Broker) -> None:
         for offset in (*range(1, 10), *range(20, 50)):
             gates[offset].set()
         await until(lambda: len(reader.handled[0]) == 39)
-        await app.consumer.commit()
+        await commit(app)
         assert await broker.committed(app.conf.id, topic) == {}
         gates[0].set()
         await until(lambda: len(reader.handled[0]) == 40)
-        await app.consumer.commit()
+        await commit(app)
         assert await broker.committed(app.conf.id, topic) == {0: 10}
         for gate in gates:
             gate.set()
@@ -101,9 +101,10 @@ async def test_side_by_side_handlers_do_not_commit_past_one_in_flight(broker: Br
     assert committed.get(0, 0) <= 5
 
 
-async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker: Broker) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_is_done_is_committed_when_its_partition_is_taken_away(broker: Broker, waits: bool) -> None:
     topic = await broker.topic(2)
-    options: dict[str, Any] = {"broker_commit_interval": 3600.0}
+    options: dict[str, Any] = {"broker_commit_interval": 3600.0, "stream_wait_empty": waits}
     one, two = create_app(broker.address, **options), None
     reader = Reader(one, topic)
     async with running(one):

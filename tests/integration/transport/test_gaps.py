@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import Reader, create_app, running
+from tests.integration.transport.harness import Reader, commit, create_app, running
 
 BOTH = pytest.mark.parametrize("in_runs", [True, False], ids=["runs", "singles"])
 
@@ -113,7 +113,7 @@ async def test_an_open_transaction_holds_back_what_comes_after_it(broker: Broker
         await broker.write(topic, 0, b"after")
         await broker.write(topic, 1, b"elsewhere")
         await until(lambda: len(reader.records) == 2)
-        await app.consumer.commit()
+        await commit(app)
         assert {record.value for record in reader.records} == {b"before", b"elsewhere"}
         assert await broker.committed(app.conf.id, topic) == {0: 1, 1: 1}
         await producer.commit_transaction()

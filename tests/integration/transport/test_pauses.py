@@ -10,7 +10,7 @@ import pytest
 from faust.types import TP
 
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import Reader, create_app, running
+from tests.integration.transport.harness import Reader, commit, create_app, running
 
 BOTH = pytest.mark.parametrize("in_runs", [True, False], ids=["runs", "singles"])
 
@@ -81,7 +81,7 @@ async def test_a_stopped_flow_hands_over_nothing_and_goes_on_where_it_was(broker
         app.consumer.stop_flow()
         for partition in range(2):
             await broker.write(topic, partition, *[b"x"] * 100)
-        await app.consumer.commit()
+        await commit(app)
         assert len(reader.records) == 100
         app.consumer.resume_flow()
         await until(lambda: broker.done(app.conf.id, topic))

@@ -9,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from tests.integration.transport.broker import Broker, until
-from tests.integration.transport.harness import Reader, create_app, running
+from tests.integration.transport.harness import Reader, commit, create_app, running
 
 BOTH = pytest.mark.parametrize("in_runs", [True, False], ids=["runs", "singles"])
 
@@ -80,7 +80,7 @@ async def test_what_is_in_hand_at_a_seek_is_not_committed_for_what_comes_after_i
         await until(lambda: len(reader.records) == 150)
         gates[0].set()
         await until(lambda: reader.handled[0])
-        await app.consumer.commit()
+        await commit(app)
         # All of it was done once; but whoever sought wants the rest done again.
         assert (await broker.committed(app.conf.id, topic)).get(0, 0) <= 50
         for gate in gates:
@@ -121,7 +121,7 @@ async def test_going_back_to_what_is_committed_hands_over_the_rest(broker: Broke
     async with running(app):
         await until(lambda: len(reader.records) == 30)
         await until(lambda: len(reader.handled[0]) == 4 and len(reader.handled[2]) == 10)
-        await app.consumer.commit()
+        await commit(app)
         reader.handed.clear()
         await app.consumer.perform_seek()
         await until(lambda: len(reader.records) == 16)
