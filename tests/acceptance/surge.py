@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
@@ -180,7 +180,8 @@ def due_index(redis: Redis) -> dict[str, dict[int, int]]:
     for kind in DUE_KINDS:
         of_kind = found[kind.name] = {}
         for shard in range(SHARDS):
-            of_kind |= {int(user): int(due) for user, due in redis.zrange(due_key(shard, kind), 0, -1, withscores=True)}
+            members: Any = redis.zrange(due_key(shard, kind), 0, -1, withscores=True)
+            of_kind |= {int(user): int(due) for user, due in members}
     return found
 
 
