@@ -10,7 +10,7 @@ ARGS ?=
 # The stack, the demo and the tests start Python hundreds of times; without bytecode each start compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint format bench up down status chaos clean
+.PHONY: help setup demo test lint format bench up down status chaos soak clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +28,14 @@ setup: .venv/.synced ## Install Surnia and its dependencies into .venv
 demo: setup ## Simulate a day of a world-wide population (ARGS="--users 2000 --hours 6")
 	@$(RUN) surnia demo $(ARGS)
 
-test: setup ## Run all tests but the long chaos runs (ARGS="tests/unit" for some)
+test: setup ## Run all tests but the long chaos and soak runs (ARGS="tests/unit" for some)
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup ## Kill every part under load and count (50 seeds; ARGS="--chaos-seed 7" for one)
 	@$(RUN) pytest tests/chaos $(or $(ARGS),--chaos-seeds 1-50)
+
+soak: setup ## Steady load for 20 minutes, a worker killed every 2 (ARGS="--soak-minutes 3 --soak-rate 5000")
+	@$(RUN) pytest tests/chaos/test_soak.py -s $(or $(ARGS),--soak-minutes 20)
 
 lint: setup ## Check style and types
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

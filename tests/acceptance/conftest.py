@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil  # type: ignore[import-untyped]  # comes with Airflow, its types do not
 import pytest
 from confluent_kafka import Producer as ForeignProducer
 
@@ -57,6 +58,10 @@ class Engine:
         for worker in self._workers.values():
             process.end(worker, signal.SIGKILL, 15.0)
         self._workers.clear()
+
+    def memory_mb(self, role: str) -> float:
+        """What a worker takes now, its resident set."""
+        return float(psutil.Process(self._workers[role].pid).memory_info().rss) / 1e6
 
     def produce(self, at: float, user: int, *events: dict[str, Any]) -> None:
         """Events of one user in Lisbon, sent with librdkafka, as any producer would."""

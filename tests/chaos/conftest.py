@@ -17,6 +17,8 @@ from tests.chaos.world import World
 
 IN_EVERY_TEST_RUN = "3,8,17"
 """Seeds that `make test` runs: they kill a worker of each role, the servers but Kafka, and none needs Airflow."""
+IN_EVERY_TEST_RUN_MINUTES = 1 / 6
+"""Of the soak: a few seconds in which a worker is killed once."""
 KEPT = Path(".surnia") / "chaos"
 """Logs of the seeds that failed, a folder each."""
 ROW = "chaos"
@@ -25,9 +27,17 @@ ROW = "chaos"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seeds", "--chaos-seed", default=IN_EVERY_TEST_RUN, help="seeds, such as 1-50 or 3,17")
+    parser.addoption(
+        "--soak-minutes", type=float, default=IN_EVERY_TEST_RUN_MINUTES, help="how long test_soak.py lasts"
+    )
+    parser.addoption("--soak-rate", type=int, default=None, help="its events a second; half of what a worker handles")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "minutes" in metafunc.fixturenames:
+        minutes = metafunc.config.getoption("soak_minutes", IN_EVERY_TEST_RUN_MINUTES)
+        lasting = pytest.param(minutes, marks=pytest.mark.timeout(minutes * 60 + 600), id=f"{minutes:.3g}")
+        metafunc.parametrize("minutes", [lasting])
     if "seed" in metafunc.fixturenames:
         # Asked for by name: where pytest is given a folder above this one, it has not read the option.
         text = metafunc.config.getoption("chaos_seeds", IN_EVERY_TEST_RUN)

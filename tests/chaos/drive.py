@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from random import Random
@@ -146,21 +147,26 @@ class _Run:
         assert len(fallen) <= FALLS, f"workers do not stay up: {', '.join(fallen)}"
 
     def _until_nothing_is_in_flight(self) -> None:
-        last: dict[str, int] | str = "nothing was asked yet"
-        calm = 0
+        until_nothing_is_in_flight(self._flow, self._mind_workers)
 
-        def settled() -> bool:
-            nonlocal last, calm
-            self._mind_workers()
-            try:
-                last = self._flow.in_flight()
-            except (KafkaException, RedisError, psycopg.Error) as error:
-                last = str(error)
-            # Twice, since parked sends go back to the lane they came from.
-            calm = 0 if last else calm + 1
-            return calm == 2
 
+def until_nothing_is_in_flight(flow: Flow, mind: Callable[[], None]) -> None:
+    """Wait for it; `mind` is called meanwhile, to start again what has ended."""
+    last: dict[str, int] | str = "nothing was asked yet"
+    calm = 0
+
+    def settled() -> bool:
+        nonlocal last, calm
+        mind()
         try:
-            wait_for(settled, "the seed to settle")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {last}") from None
+            last = flow.in_flight()
+        except (KafkaException, RedisError, psycopg.Error) as error:
+            last = str(error)
+        # Twice, since parked sends go back to the lane they came from.
+        calm = 0 if last else calm + 1
+        return calm == 2
+
+    try:
+        wait_for(settled, "all of it to settle")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}") from None

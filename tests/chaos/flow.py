@@ -77,12 +77,17 @@ class Flow:
         left |= {"sends": self._lag("delivery"), "outcomes": self._lag("ledger")}
         return {place: n for place, n in left.items() if n}
 
+    def events(self, seconds: float = _SECONDS) -> tuple[list[int], list[int]]:
+        """Where the stream workers stand in each partition of the events, and where it ends."""
+        return self._places("stream", seconds)
+
     def _lag(self, role: str, seconds: float = _SECONDS) -> int:
+        committed, ends = self._places(role, seconds)
+        return sum(ends) - sum(committed)
+
+    def _places(self, role: str, seconds: float) -> tuple[list[int], list[int]]:
         # Committed before end: what arrives in between counts, never the other way round.
-        committed = self._groups[role].committed(self._partitions[role], timeout=seconds)
-        lag = 0
-        for partition in committed:
-            # The offset of the end is that of the next message; a group that never committed has none.
-            _, end = self._groups[role].get_watermark_offsets(partition, timeout=seconds) or (0, 0)
-            lag += end - max(0, partition.offset)
-        return lag
+        places = self._groups[role].committed(self._partitions[role], timeout=seconds)
+        # The offset of the end is that of the next message; a group that never committed has none.
+        ends = [(self._groups[role].get_watermark_offsets(place, timeout=seconds) or (0, 0))[1] for place in places]
+        return [max(0, place.offset) for place in places], ends

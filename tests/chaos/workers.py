@@ -77,6 +77,11 @@ class Workers:
         self.fallen += fallen
         return fallen
 
+    def pids(self) -> dict[str, int]:
+        """Of the workers that should run."""
+        with self._lock:
+            return {name: worker.pid for name, worker in self._running.items()}
+
     def proxy(self, name: str) -> Proxy:
         """The network between a worker and Redis."""
         with self._lock:
