@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
+from typing import Any
 
 from psycopg import Connection
+from redis import Redis
 
 from infra.bench.stream.topic import Said, partition_of
 from shared.clock import utc
+from shared.gate import value
+from shared.gate.keys import bucket_key, due_key
+from shared.identity import bucket_of, shard_of
 from shared.policy.kinds import ABANDONED_AFTER, ABANDONED_LESSON, PRACTICE, PRACTICE_AFTER
 from shared.policy.localtime import local_date
+from shared.policy.window import QuietHours, practice_due
 from shared.wire.events import LessonCompleted, LessonStarted
 from tests.chaos.load import DAY, HOUR, Load, Practice, User
+from tests.chaos.world import World
 
 REGULARS = 50_000
 FRESH_IN = 50
 """Every so manieth event is of a user who is never heard of again: nothing that comes later hides its loss."""
 _SENT_TWICE = 0.05
+_AT_ONCE = 5_000
 _REGULARS_FROM, _FRESH_FROM, _REMINDED_FROM = 10**12, 2 * 10**12, 3 * 10**12
 # Where a soak that begins at noon UTC meets no quiet hours, no streak savers and no midnight for hours.
 _ZONES = ("America/Sao_Paulo", "UTC", "Europe/Lisbon", "Europe/Istanbul", "Africa/Cairo")
@@ -117,3 +125,43 @@ def reminded(start: float, seconds: int, a_second: float) -> Load:
         else:
             load.expected.add((user_id, (ABANDONED_LESSON if n % 5 == 3 else PRACTICE).name))
     return load
+
+
+def check_crowd(world: World, crowd: Crowd, others: set[int]) -> list[str]:
+    """What PostgreSQL, the gate and the due index know of the crowd, beside what it did; what differs, in words."""
+    with world.database() as connection:
+        rows = connection.execute("SELECT id, streak, last_practice_date FROM users").fetchall()
+    streaks = {int(user): int(streak) for user, streak, _ in rows if user not in others}
+    dates = {int(user): day for user, _, day in rows}
+    expected, practised = crowd.expected(), crowd.practised
+    gate, due = _in_redis(world, list(practised))
+    quiet = QuietHours.of(world.settings)
+    wrong = {
+        "another streak than they must": [
+            user for user in expected.keys() | streaks.keys() if expected.get(user) != streaks.get(user)
+        ],
+        "another date of their last practice than they must": [
+            user for user, at in practised.items() if dates.get(user) != local_date(at, zone_of(user))
+        ],
+        "no mark at the gate": [user for user in practised if not value.practised(gate[user])],
+        "practice due at another time than they must": [
+            user for user, at in practised.items() if due[user] != int(practice_due(at, zone_of(user), quiet))
+        ],
+    }
+    return [f"of {len(expected)} users {len(users)} have {what}: {users[:5]}" for what, users in wrong.items() if users]
+
+
+def _in_redis(world: World, users: list[int]) -> tuple[dict[int, int], dict[int, float | None]]:
+    """Of each user who practised today what the gate says of today, and when practice is due."""
+    day, bits = local_date(world.clock.now(), "UTC"), world.settings.gate_bucket_bits
+    answers: list[Any] = []
+    with Redis.from_url(world.addresses["redis_url"]) as redis:
+        for start in range(0, len(users), _AT_ONCE):
+            pipeline = redis.pipeline(transaction=False)
+            for user in users[start : start + _AT_ONCE]:
+                shard = shard_of(user)
+                pipeline.hget(bucket_key(shard, bucket_of(user, bits), day), str(user))
+                pipeline.zscore(due_key(shard, PRACTICE), str(user))
+            answers += pipeline.execute()
+    gate = {user: int(mark or 0) for user, mark in zip(users, answers[::2], strict=True)}
+    return gate, dict(zip(users, answers[1::2], strict=True))

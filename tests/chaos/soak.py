@@ -9,30 +9,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
 
 import psutil  # type: ignore[import-untyped]  # comes with Airflow, its types do not
-from redis import Redis
 
 from infra.bench.stream.topic import Writer
-from shared.gate import value
-from shared.gate.keys import bucket_key, due_key
-from shared.identity import bucket_of, shard_of
-from shared.policy.kinds import PRACTICE
-from shared.policy.localtime import local_date
-from shared.policy.window import QuietHours, practice_due
 from tests.chaos import checks
-from tests.chaos.crowd import Crowd, reminded, zone_of
+from tests.chaos.crowd import Crowd, check_crowd, reminded
 from tests.chaos.drive import until_nothing_is_in_flight
 from tests.chaos.faults import Fault
 from tests.chaos.flow import Flow
 from tests.chaos.load import Practice
+from tests.chaos.soaked import STRUCK, Sample, Soaked
 from tests.chaos.world import Care, World, wait_for
 
-STRUCK = "stream-2"
 EVERY_SECONDS = 120.0
 """Between two strikes."""
 DOWN_SECONDS = 3.0
@@ -40,50 +30,6 @@ REMINDERS_A_SECOND = 5.0
 TICK = 0.25
 STALE = 5.0
 """Real seconds by which a push may come after delivery's last look at clock and gate: both cores are busy."""
-_AT_ONCE = 5_000
-
-
-@dataclass
-class Sample:
-    """Once a second. What workers take is in MB, by name and process."""
-
-    second: float
-    lag: int
-    memory: dict[tuple[str, int], float]
-
-
-@dataclass
-class Soaked:
-    """What a soak came to."""
-
-    seconds: float
-    events: int
-    strikes: list[str]
-    samples: list[Sample]
-    count: checks.Count
-    fallen: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    drained_seconds: float = 0.0
-
-    def at(self, part: float) -> Sample:
-        return min(self.samples, key=lambda sample: abs(sample.second - part * self.seconds))
-
-    def lived(self) -> dict[str, tuple[float, float, float]]:
-        """What the workers that nobody struck took near the start, in the middle, and in the end."""
-        start, middle, end = self.at(min(0.1, 30 / self.seconds)), self.at(0.5), self.at(1.0)
-        always = start.memory.keys() & middle.memory.keys() & end.memory.keys()
-        return {
-            who[0]: (start.memory[who], middle.memory[who], end.memory[who])
-            for who in sorted(always)
-            if who[0] != STRUCK
-        }
-
-    def struck(self) -> list[float]:
-        """The last that each process of the struck worker was seen to take, one after another."""
-        last: dict[int, float] = {}
-        for sample in self.samples:
-            last |= {pid: memory for (name, pid), memory in sample.memory.items() if name == STRUCK}
-        return list(last.values())
 
 
 class Soak:
@@ -124,7 +70,7 @@ class Soak:
         drained = time.monotonic() - began
         self._look(self._seconds)
         count, problems = checks.check(world, self._evidence)
-        problems += self._crowd_problems()
+        problems += check_crowd(world, self._crowd, {user.id for user in self._load.users})
         return Soaked(
             self._seconds,
             self._written,
@@ -139,7 +85,8 @@ class Soak:
     def _go_on(self, threads: ThreadPoolExecutor, writing: Future[None]) -> None:
         """Turn the clock, let those who are reminded practise, strike, and look, second by second."""
         began, second = time.monotonic(), 0
-        every = min(EVERY_SECONDS, self._seconds / 2)
+        # More often where the soak is so short that it would see but one.
+        every = min(EVERY_SECONDS, max(self._seconds / 4, min(self._seconds / 2, 30)))
         striking: list[Future[None]] = []
         while (passed := time.monotonic() - began) < self._seconds:
             self._world.turn(round(self._start + passed, 3))
@@ -216,60 +163,3 @@ class Soak:
 
     def _mind(self) -> None:
         self._world.workers.mind()
-
-    def _crowd_problems(self) -> list[str]:
-        """What PostgreSQL, the gate and the due index know of the crowd, beside what it did."""
-        world, crowd = self._world, self._crowd
-        with world.database() as connection:
-            rows = connection.execute(
-                "SELECT id, streak, last_practice_date FROM users WHERE NOT id = ANY(%s)",
-                ([user.id for user in self._load.users],),
-            ).fetchall()
-        found = {int(user): int(streak) for user, streak, _ in rows}
-        expected = crowd.expected()
-        wrong = [user for user in expected.keys() | found.keys() if expected.get(user) != found.get(user)]
-        problems = (
-            [f"{len(wrong)} of {len(expected)} users have another streak than they must: {wrong[:5]}"] if wrong else []
-        )
-        dates = {int(user): day for user, _, day in rows}
-        wrong = [user for user, at in crowd.practised.items() if dates.get(user) != local_date(at, zone_of(user))]
-        problems += [f"{len(wrong)} users have another date of their last practice: {wrong[:5]}"] if wrong else []
-        quiet, bits = QuietHours.of(world.settings), world.settings.gate_bucket_bits
-        unmarked, undue = [], []
-        with Redis.from_url(world.addresses["redis_url"]) as redis:
-            practised = iter(crowd.practised.items())
-            while some := list(islice(practised, _AT_ONCE)):
-                pipeline = redis.pipeline(transaction=False)
-                for user, at in some:
-                    shard = shard_of(user)
-                    key = bucket_key(shard, bucket_of(user, bits), local_date(at, zone_of(user)))
-                    pipeline.hget(key, str(user)).zscore(due_key(shard, PRACTICE), str(user))
-                answers = pipeline.execute()
-                for (user, at), mark, due in zip(some, answers[::2], answers[1::2], strict=True):
-                    if not value.practised(int(mark or 0)):
-                        unmarked.append(user)
-                    if due != int(practice_due(at, zone_of(user), quiet)):
-                        undue.append(user)
-        problems += [f"{len(unmarked)} users are not marked as practised: {unmarked[:5]}"] if unmarked else []
-        problems += [f"{len(undue)} users are due at another time than they must: {undue[:5]}"] if undue else []
-        return problems
-
-
-def report(soaked: Soaked) -> list[str]:
-    """In lines."""
-    lags: defaultdict[int, int] = defaultdict(int)
-    for sample in soaked.samples:
-        lags[int(sample.second // 60)] = max(lags[int(sample.second // 60)], sample.lag)
-    lines = [
-        f"{soaked.seconds:.0f} s, {soaked.events:,} events ({soaked.events / soaked.seconds:,.0f}/s), struck: "
-        f"{', '.join(soaked.strikes)}; all had settled {soaked.drained_seconds:.1f} s after",
-        f"largest lag of each minute: {', '.join(f'{lag:,}' for _, lag in sorted(lags.items()))}",
-        f"lag in the end: {soaked.samples[-1].lag:,}",
-        *(
-            f"memory of {name} at start, middle, end: {start:.0f}, {middle:.0f}, {end:.0f} MB"
-            for name, (start, middle, end) in soaked.lived().items()
-        ),
-        f"memory of each {STRUCK} at its end: {', '.join(f'{mb:.0f}' for mb in soaked.struck())} MB",
-        f"{soaked.count}",
-    ]
-    return lines + [f"PROBLEM {problem[:2000]}" for problem in soaked.problems]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.conftest import Worlds
-from tests.chaos.soak import REMINDERS_A_SECOND, Soak, report
+from tests.chaos.soak import REMINDERS_A_SECOND, Soak
+from tests.chaos.soaked import report
 
 RATE = 10_000
 """Events a second: about half of what a stream worker handles where it shares two cores with all the rest."""
