@@ -87,7 +87,7 @@ class Crowd:
                 for _ in range(2 if self._rng.random() < _SENT_TWICE else 1):
                     yield partition, (key, self._event(kind, user))
                     number += 1
-                    if number % FRESH_IN == 0:
+                    if number % (FRESH_IN - 1) == 0:
                         fresh += 1
                         _, own, place = self._known(fresh)
                         yield place, (own, self._event("lesson_completed", fresh))

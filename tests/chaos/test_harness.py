@@ -11,10 +11,15 @@ from itertools import pairwise
 
 import pytest
 
+from shared.policy.window import QuietHours
+from shared.wire.events import decoding
+from stream.effects import effects_of
 from tests.chaos.conftest import seeds_of
+from tests.chaos.crowd import FRESH_IN, Crowd, reminded
 from tests.chaos.faults import FAULTS, MOST, deal
-from tests.chaos.load import dates_of, make
+from tests.chaos.load import HOUR, dates_of, make
 from tests.chaos.proxy import LOOPBACK, Proxy
+from tests.conftest import NOON
 
 
 @pytest.fixture
@@ -120,3 +125,30 @@ def test_seeds_share_neither_users_nor_dates() -> None:
 def test_seeds_are_named_one_by_one_or_as_ranges() -> None:
     assert seeds_of("3,17") == {3, 17}
     assert seeds_of("1-3,50") == {1, 2, 3, 50}
+
+
+def test_a_crowd_knows_what_its_events_come_to() -> None:
+    crowd = Crowd(NOON, partitions=4)
+    parts = [crowd.said(5_000, NOON + second) for second in range(3)]
+    assert all(sum(map(len, part)) == 5_000 for part in parts)
+    decode = decoding(NOON + 3)
+    # A partition at a time, as workers read.
+    events = [decode(said) for n in range(4) for part in parts for _, said in part[n]]
+    users = effects_of(events, {}, "UTC").users
+    practised = {user: facts.last_practice()[1] for user, facts in users.items() if facts.practices}
+    assert practised == crowd.practised
+    expected = crowd.expected()
+    assert users.keys() <= expected.keys()
+    assert sum(expected[user] == 1 and crowd.streak(user) == 0 for user in practised) == 3 * 5_000 // FRESH_IN
+
+
+def test_reminders_of_a_soak_come_due_while_it_lasts_and_outside_quiet_hours() -> None:
+    load = reminded(NOON, 1200, 5.0)
+    quiet = QuietHours(22, 8)
+    assert len(load.users) == 6_000
+    assert len(load.expected) + len(load.practices) == 6_000
+    for timer in (effects := effects_of(load.events[0], {}, "UTC")).started():
+        assert NOON < timer.due < NOON + 1200
+    for lesson in effects.practised(quiet):
+        assert NOON < (lesson.practice_due or 0) < NOON + 1200
+        assert (lesson.streak_saver_due or 0) > NOON + 2 * HOUR
