@@ -21,9 +21,9 @@ from tests.acceptance.surge import Backlog, Population, due_index, practised, re
 from tests.conftest import NOON
 from tests.integration.support import HOUR, TODAY, YESTERDAY, sql, token_of
 
-CROWD, FEW = 4_000, 50
-GROWS_MB = 250
-"""By so much may a worker's memory grow over a backlog, however long that is."""
+CROWD, FEW = 10_000, 50
+GROWS_MB = 100
+"""By so much may a worker's memory grow: the backlog below would take 157 MB as aiokafka's records."""
 
 
 @pytest.fixture
