@@ -24,6 +24,7 @@ class Activity:
         self._runtime = runtime
         # First come, first served; whoever leaves one line is the next to stand in the following one.
         self._reading, self._redis, self._postgres = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        self._unwritten: list[Effects] = []
 
     async def handle(self, batch: Sequence[Stamped]) -> Effects:
         """Handle raw messages in the order of their partition; returns when all of it is written.
@@ -41,9 +42,10 @@ class Activity:
                 async with self._postgres:
                     await erase(self._runtime, deletions(batch, now))
             await self._to_redis(effects, now)
+        self._unwritten.append(effects)
         async with self._postgres:
-            writeback = self._runtime.writeback
-            rows = await self._runtime.patience.until_done("writing activity back", lambda: writeback.write(effects))
+            mine = any(each is effects for each in self._unwritten)
+            rows = await self._to_postgres() if mine else {}
         meter = self._runtime.meter
         meter.written(rows, batch[0].timestamp / 1000 if batch else None)
         meter.batch("events", len(batch))
@@ -56,6 +58,13 @@ class Activity:
         if not zoneless:
             return {}
         return await runtime.patience.until_done("looking up time zones", lambda: runtime.writeback.zones(zoneless))
+
+    async def _to_postgres(self) -> dict[str, int]:
+        """All that wait, in one transaction: the slower it is, the more of them it takes."""
+        waiting, writeback = list(self._unwritten), self._runtime.writeback
+        rows = await self._runtime.patience.until_done("writing activity back", lambda: writeback.write(waiting))
+        del self._unwritten[: len(waiting)]
+        return rows
 
     async def _to_redis(self, effects: Effects, now: float) -> None:
         runtime, until_done = self._runtime, self._runtime.patience.until_done

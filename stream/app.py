@@ -31,10 +31,9 @@ WITHIN = 0.05
 EVENTS = 10_000
 """Events that are handled at once, about, where so many wait: a batch ends with the run that fills it. The more there
 are, the fewer script calls an event costs: there is one a shard."""
-BATCHES = 3
-"""Of events, in hand: one is decoded, one is written to Redis, one to PostgreSQL."""
-RUNS = 8
-"""Of events that wait in memory, and those of one more poll: see stream/transport/thread.py for their sizes."""
+BATCHES = 8
+"""Of events, in hand, as far as the transport lets so many be: the gate hears of practice also while PostgreSQL takes
+its time."""
 MESSAGES = 8
 """Messages of up to 500 sends or outcomes that are handled side by side."""
 GROUPS = 2
@@ -122,7 +121,7 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
     transport.register()
     # One topic's full buffer would stop the consumer, and with it every other lane. A partition is left out of the
     # next poll when a message of it finds the buffer four fifths full: a fifth is room for one poll of each partition.
-    buffered = RUNS if role is Role.stream else 5 * MESSAGES * settings.partitions
+    buffered = 5 * MESSAGES * settings.partitions
     app = SurniaApp(
         runtime,
         group_of(role, settings.topic_prefix),

@@ -1,8 +1,9 @@
-"""Activity, devices, preferences and deletions into PostgreSQL, a batch at a time, so that the batch path
-learns who fell silent. Repeating a batch changes nothing."""
+"""Activity, devices and preferences into PostgreSQL, some batches at a time, so that the batch path learns who fell
+silent. Repeating a batch changes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 
 from psycopg import AsyncConnection
@@ -36,68 +37,75 @@ class WriteBack:
             cursor = await connection.execute("SELECT id, time_zone FROM users WHERE id = ANY(%s)", (user_ids,))
             return {int(str(user_id)): str(zone) for user_id, zone in await cursor.fetchall()}
 
-    async def write(self, effects: Effects) -> dict[str, int]:
-        """One transaction for one batch, of users of whom there is something new to tell; calls must not overlap.
+    async def write(self, batches: Sequence[Effects]) -> dict[str, int]:
+        """One transaction for batches in their order, of what is new in them; calls must not overlap.
 
         How many rows were written, by kind.
         """
-        news = self._news(effects)
+        users = [(user_id, user) for effects in batches for user_id, user in self._news(effects)]
         found = {
-            "users": len(news), "devices": len(effects.registered), "removed": len(effects.removed),
-            "deleted": len(effects.deleted),
+            "users": len(users), "devices": sum(len(effects.registered) for effects in batches),
+            "removed": sum(len(effects.removed) for effects in batches),
         }  # fmt: skip
         if not any(found.values()):
             return found
-        async with self._pool.connection() as connection:
-            if effects.deleted:
-                await connection.execute("DELETE FROM users WHERE id = ANY(%s)", (list(effects.deleted),))
-            if news:
+        try:
+            async with self._pool.connection() as connection:
                 await connection.execute(self._stage)
-                for n in range(await _stage_users(connection, {user_id: effects.users[user_id] for user_id in news})):
+                for n in range(await _stage_users(connection, users)):
                     await connection.execute(self._merge_users, {"pass": n})
-            if effects.registered:
-                await connection.execute(self._stage)
-                await _stage_devices(connection, effects)
-                await connection.execute(self._merge_devices)
-            if effects.removed:
-                await _remove_devices(connection, effects.removed)
-        for user_id, facts in news.items():
-            self._recent.remember(user_id, facts)
+                for effects in batches:
+                    await self._write_devices(connection, effects)
+        except BaseException:
+            for user_id, _ in users:
+                self._recent.forget(user_id)
+            raise
         return found
+
+    async def _write_devices(self, connection: AsyncConnection[tuple[object, ...]], effects: Effects) -> None:
+        if effects.registered:
+            await connection.execute("TRUNCATE staged_devices")
+            await _stage_devices(connection, effects)
+            await connection.execute(self._merge_devices)
+        if effects.removed:
+            await _remove_devices(connection, effects.removed)
 
     def forget(self) -> None:
         """Others may have written since: what is remembered holds only for as long as the users' events come here."""
         self._recent = Recent()
 
-    def _news(self, effects: Effects) -> dict[int, int]:
+    def _news(self, effects: Effects) -> Iterator[tuple[int, UserActivity]]:
+        """Who is to be written; remembered as if it had been."""
         for user_id in effects.deleted:
             self._recent.forget(user_id)
         # A device needs its user's row, whatever is remembered of it.
-        needed = {user_id for user_id, _ in effects.registered}
-        found = {}
+        for user_id, _ in effects.registered:
+            self._recent.forget(user_id)
         for user_id, user in effects.users.items():
-            if user_id in needed:
-                self._recent.forget(user_id)
             if facts := self._recent.news(user_id, user):
-                found[user_id] = facts
-        return found
+                self._recent.remember(user_id, facts)
+                yield user_id, user
 
 
-async def _stage_users(connection: AsyncConnection[tuple[object, ...]], users: dict[int, UserActivity]) -> int:
-    """Stage a row for each user and practised date, oldest date first; the number of passes they take."""
-    passes = 1
+async def _stage_users(
+    connection: AsyncConnection[tuple[object, ...]], users: Iterable[tuple[int, UserActivity]]
+) -> int:
+    """Stage a row for each user, batch and practised date, in that order; the number of passes they take."""
+    taken: dict[int, int] = {}
     lines: list[str] = []
-    for user_id, user in users.items():
-        lines.append(_rows(user_id, user))
-        passes = max(passes, len(user.practices))
+    for user_id, user in users:
+        first = taken.get(user_id, 0)
+        lines.append(_rows(user_id, user, first))
+        taken[user_id] = first + max(1, len(user.practices))
     async with connection.cursor() as cursor, cursor.copy("COPY staged_users FROM STDIN") as copy:
         for start in range(0, len(lines), _LINES):
             await copy.write("".join(lines[start : start + _LINES]))
-    return passes
+    return max(taken.values(), default=0)
 
 
-def _rows(user_id: int, user: UserActivity) -> str:
-    """A user's rows in COPY's text format: psycopg, told a row at a time, takes as long as all the rest of a batch.
+def _rows(user_id: int, user: UserActivity, first: int) -> str:
+    """A user's rows, from that pass on, in COPY's text format: psycopg, told a row at a time, takes as long for them as
+    all the rest of a batch.
 
     No text of an event holds a tab or a newline, and none but an address a backslash (shared/wire/events.py).
     """
@@ -107,12 +115,12 @@ def _rows(user_id: int, user: UserActivity) -> str:
     seen = f"{_micros(user.event_at)}\t{local_date(user.event_at, user.time_zone).isoformat()}"
     who = f"{user.time_zone}\t{user.zone_given}\t{user.locale or _NULL}\t{seen}"
     if not user.practices:
-        return f"{user_id}\t0\t{who}\t{_NULL}\t{_NULL}\t{choices}\n"
+        return f"{user_id}\t{first}\t{who}\t{_NULL}\t{_NULL}\t{choices}\n"
     practices = user.practices.items() if len(user.practices) == 1 else sorted(user.practices.items())
     return "".join(
         [
             f"{user_id}\t{n}\t{who}\t{_micros(at)}\t{day.isoformat()}\t{choices}\n"
-            for n, (day, at) in enumerate(practices)
+            for n, (day, at) in enumerate(practices, first)
         ]
     )
 

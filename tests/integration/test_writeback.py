@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from shared.clock import utc
@@ -26,7 +27,7 @@ def deliver(runtime: Runtime) -> Deliver:
     async def deliver(*raw: bytes) -> None:
         events = [decode_event(message, NOON + 30 * DAY) for message in raw]
         zones = await runtime.writeback.zones([one.user_id for one in events])
-        await runtime.writeback.write(effects_of(events, zones, "UTC"))
+        await runtime.writeback.write([effects_of(events, zones, "UTC")])
 
     return deliver
 
@@ -113,7 +114,7 @@ async def test_a_guessed_zone_never_replaces_the_one_that_was_learned_meanwhile(
 ) -> None:
     await deliver(event("app_opened", USER, NOON, time_zone="Asia/Tokyo"))
     unaware = effects_of([decode_event(event("app_opened", USER, NOON), NOON)], {}, "UTC")
-    await runtime.writeback.write(unaware)
+    await runtime.writeback.write([unaware])
     assert sql(settings, "SELECT time_zone FROM users") == [("Asia/Tokyo",)]
 
 
@@ -206,13 +207,25 @@ async def test_a_removed_device_is_retired_unless_it_registered_later(settings: 
     assert [row[1] for row in live(settings)] == ["phone", "tablet"]
 
 
-async def test_a_deleted_user_goes_with_all_devices_and_may_come_back(settings: Settings, deliver: Deliver) -> None:
-    await deliver(lesson(NOON), device(NOON), lesson(NOON, OTHER))
-    await deliver(event("user_deleted", USER, NOON + 1))
-    assert sql(settings, "SELECT id FROM users") == [(OTHER,)]
-    assert sql(settings, "SELECT * FROM devices") == []
-    await deliver(event("user_deleted", OTHER, NOON + 2), lesson(NOON + 3, OTHER))
-    assert sql(settings, "SELECT id, streak FROM users") == [(OTHER, 1)]
+async def test_batches_that_are_written_together_count_one_after_the_other(
+    settings: Settings, runtime: Runtime
+) -> None:
+    said = [lesson(NOON - 2 * DAY), lesson(NOON - DAY), lesson(NOON), device(NOON), lesson(NOON, OTHER)]
+    batches = [effects_of([decode_event(each, NOON)], {}, "UTC") for each in said]
+    assert await runtime.writeback.write(batches) == {"users": 5, "devices": 1, "removed": 0}
+    assert sql(settings, "SELECT id, streak FROM users ORDER BY id") == [(USER, 3), (OTHER, 1)]
+    assert len(live(settings)) == 1
+
+
+async def test_what_could_not_be_written_is_written_the_next_time(settings: Settings, runtime: Runtime) -> None:
+    batch = [effects_of([decode_event(lesson(NOON), NOON)], {}, "UTC")]
+    sql(settings, "ALTER TABLE users RENAME TO elsewhere")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await runtime.writeback.write(batch)
+    sql(settings, "ALTER TABLE elsewhere RENAME TO users")
+    assert (await runtime.writeback.write(batch))["users"] == 1
+    assert (await runtime.writeback.write(batch))["users"] == 0
+    assert sql(settings, "SELECT id, streak FROM users") == [(USER, 1)]
 
 
 async def test_a_batch_that_comes_again_changes_nothing(settings: Settings, deliver: Deliver) -> None:

@@ -46,7 +46,7 @@ class _Server:
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> dict[int, str]:
-            if name == "write" and self._name == "active" and (gate := self._servers.held.pop("active", None)):
+            if name == "write" and (gate := self._servers.held.pop(self._name, None)):
                 await gate.wait()
             self._servers.calls.append((f"{self._name}.{name}", arguments[0]))
             return {}
@@ -125,4 +125,20 @@ def test_a_batch_that_has_to_wait_is_not_overtaken_by_the_next() -> None:
     asyncio.run(both())
     started, completed = [users for name, users in servers.calls if name == "active.write"]
     assert (started[0].abandoned_due, completed[0].started_before) == (int(NOW) + 1800, int(NOW) + 1800)
-    assert [name for name, _ in servers.calls].count("writeback.write") == 2
+    assert sum(len(batches) for name, batches in servers.calls if name == "writeback.write") == 2
+
+
+def test_batches_that_wait_for_the_database_are_written_together() -> None:
+    servers = Servers()
+
+    async def all_three() -> None:
+        handler, gate = activity(servers), asyncio.Event()
+        servers.held["writeback"] = gate
+        tasks = [asyncio.create_task(handler.handle(batch(event("app_opened")))) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(all_three())
+    assert [len(batches) for name, batches in servers.calls if name == "writeback.write"] == [1, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
+from itertools import count, islice
 
 from infra.bench.deliver.report import BenchError
 from infra.bench.latency import Latency
@@ -20,10 +20,42 @@ from shared.topics import Topics
 
 _TICK = 0.02
 """Seconds between two writes; each has one event more, of a user who is waited for."""
-_LOOK = 0.002
+_LOOK = 0.003
 _WITHIN = 60.0
 _PROBES_FROM = 1 << 40
 """Users whom the material does not have: its ids have bit 59 set."""
+
+
+class _Marks:
+    """Waits for users' marks at the gate. One question for all of them: each by itself would be a load of its own."""
+
+    def __init__(self, settings: Settings, keyspace: Keyspace) -> None:
+        self._bits, self._keyspace = settings.gate_bucket_bits, keyspace
+        self._waiting: dict[int, tuple[Call, asyncio.Future[None]]] = {}
+
+    async def of(self, user: int, now: float) -> None:
+        """Returns when the gate has it. Raises `BenchError` where it does not come."""
+        shard = shard_of(user)
+        key = bucket_key(shard, bucket_of(user, self._bits), local_date(now, "UTC"))
+        marked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[user] = Call(shard, ("HGET", key, user)), marked
+        try:
+            async with asyncio.timeout(_WITHIN):
+                await marked
+        except TimeoutError:
+            raise BenchError(f"an event was not handled within {_WITHIN:.0f} s") from None
+
+    async def look(self) -> None:
+        """For ever."""
+        while True:
+            waiting = list(self._waiting.items())
+            answers = await self._keyspace.run([call for _, (call, _) in waiting])
+            for (user, (_, marked)), answer in zip(waiting, answers, strict=True):
+                if answer is not None:
+                    del self._waiting[user]
+                    if not marked.done():
+                        marked.set_result(None)
+            await asyncio.sleep(_LOOK)
 
 
 async def latency_at(settings: Settings, running: Running, rate: float, seconds: float) -> Latency:
@@ -33,23 +65,21 @@ async def latency_at(settings: Settings, running: Running, rate: float, seconds:
     ticks, each = round(seconds / _TICK), max(1, round(rate * _TICK))
     took: list[float] = []
     material = events(ticks * each, clock.now(), topic)
-    probes = count(_PROBES_FROM)
+    probes, marks = count(_PROBES_FROM), _Marks(settings, keyspace)
+    looking = asyncio.create_task(marks.look())
     try:
         async with Writer(settings) as writer:
             # Made and sorted before: it would be the bench that is measured.
-            parts = [
-                writer.sorted(record for record, _ in zip(material, range(each), strict=False)) for _ in range(ticks)
-            ]
-            await _ready(settings, writer, keyspace, running)
+            parts = [writer.sorted(islice(material, each)) for _ in range(ticks)]
+            await _ready(settings, writer, marks)
             began = loop.time()
 
             async def probe(n: int, due: float) -> None:
-                user = next(probes)
-                key = str(user).encode()
-                said = [list(part) for part in parts[n]]
-                said[partition_of(key, settings.partitions)].append((key, _practice(user, clock.now())))
+                user, said = next(probes), parts[n]
+                key, now = str(user).encode(), clock.now()
+                said[partition_of(key, settings.partitions)].append((key, _practice(user, now)))
                 await writer.write(said)
-                await _marked(settings, keyspace, user, clock.now())
+                await marks.of(user, now)
                 if n >= ticks // 4:
                     took.append((loop.time() - due) * 1000)
 
@@ -61,35 +91,24 @@ async def latency_at(settings: Settings, running: Running, rate: float, seconds:
                     group.create_task(probe(n, due))
             await running.progress()  # Notes its memory, and that it lives.
     finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
         await keyspace.close()
     return Latency.of(took)
 
 
-async def _ready(settings: Settings, writer: Writer, keyspace: Keyspace, running: Running) -> None:
+async def _ready(settings: Settings, writer: Writer, marks: _Marks) -> None:
     """Wait until the worker has its partitions: one practice in each must come through."""
-    waited: dict[int, int] = {}
+    users: dict[int, int] = {}
     for user in count(_PROBES_FROM - 10_000):
-        waited.setdefault(partition_of(str(user).encode(), settings.partitions), user)
-        if len(waited) == settings.partitions:
+        users.setdefault(partition_of(str(user).encode(), settings.partitions), user)
+        if len(users) == settings.partitions:
             break
     now = settings.clock().now()
-    await writer.write([[(str(waited[n]).encode(), _practice(waited[n], now))] for n in range(settings.partitions)])
-    for user in waited.values():
-        await _marked(settings, keyspace, user, now)
-    await running.progress()
+    await writer.write([[(str(users[n]).encode(), _practice(users[n], now))] for n in range(settings.partitions)])
+    await asyncio.gather(*(marks.of(user, now) for user in users.values()))
 
 
 def _practice(user: int, now: float) -> bytes:
     at = utc(now).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return f'{{"type":"lesson_completed","user_id":{user},"at":"{at}","time_zone":"UTC"}}'.encode()
-
-
-async def _marked(settings: Settings, keyspace: Keyspace, user: int, now: float) -> None:
-    shard = shard_of(user)
-    key = bucket_key(shard, bucket_of(user, settings.gate_bucket_bits), local_date(now, "UTC"))
-    try:
-        async with asyncio.timeout(_WITHIN):
-            while (await keyspace.run([Call(shard, ("HGET", key, user))]))[0] is None:  # noqa: ASYNC110  # it tells nobody
-                await asyncio.sleep(_LOOK)
-    except TimeoutError:
-        raise BenchError(f"an event was not handled within {_WITHIN:.0f} s") from None
