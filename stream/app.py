@@ -28,6 +28,8 @@ from stream.sweeper import sweep
 
 WITHIN = 0.05
 """Seconds a message waits at most for company in its batch."""
+EVENTS_WITHIN = 0.02
+"""The same for events, which the gate is to hear of at once."""
 EVENTS = 10_000
 """Events that are handled at once, about, where so many wait: a batch ends with the run that fills it. The more there
 are, the fewer script calls an event costs: there is one a shard."""
@@ -162,7 +164,8 @@ def _agent(
     @app.agent(raw, name=name, concurrency=1)
     async def agent(stream: StreamT[bytes]) -> None:
         try:
-            await handle_batches(stream, largest, WITHIN, handle, at_once, records_of if in_runs else single)
+            within, size = (EVENTS_WITHIN, records_of) if in_runs else (WITHIN, single)
+            await handle_batches(stream, largest, within, handle, at_once, size)
         except Exception as error:
             # What a server's absence can't explain is a mistake of ours. Nothing of the batch is acknowledged,
             # and nothing after it may be: the worker ends, and whoever runs it starts it again.

@@ -18,7 +18,7 @@ from shared.policy.localtime import local_date
 from shared.settings import Settings
 from shared.topics import Topics
 
-_TICK = 0.02
+_TICK = 0.05
 """Seconds between two writes; each has one event more, of a user who is waited for."""
 _LOOK = 0.003
 _WITHIN = 60.0
