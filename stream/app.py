@@ -51,6 +51,9 @@ have its partitions within five. What is not done by then comes again."""
 HEARTBEAT_SECONDS = 1.0
 """Between two heartbeats to the group: so late does a member hear at most that it has to take over partitions. Faust's
 own is three."""
+SESSION_SECONDS = 20.0
+"""Without a heartbeat a member is given up, and its partitions go to others. Heartbeats come from the consumer's thread,
+however long the loop takes. Faust's own is a minute, which a killed worker's partitions would stand still for."""
 
 log = structlog.get_logger()
 
@@ -138,6 +141,7 @@ def create_app(runtime: Runtime, role: Role) -> SurniaApp:
         # Of a partition; events come in runs.
         broker_max_poll_records=MESSAGES,
         broker_heartbeat_interval=HEARTBEAT_SECONDS,
+        broker_session_timeout=SESSION_SECONDS,
         stream_buffer_maxsize=buffered,
         # At least once: writes are idempotent, and Faust's exactly-once crashes and duplicates (FINDINGS, Faust).
         processing_guarantee="at_least_once",
