@@ -52,8 +52,8 @@ HEARTBEAT_SECONDS = 1.0
 """Between two heartbeats to the group: so late does a member hear at most that it has to take over partitions. Faust's
 own is three."""
 SESSION_SECONDS = 20.0
-"""Without a heartbeat a member is given up, and its partitions go to others. Heartbeats come from the consumer's thread,
-however long the loop takes. Faust's own is a minute, which a killed worker's partitions would stand still for."""
+"""Without a heartbeat so long, a member's partitions go to others. Heartbeats come from the consumer's thread, however
+long the loop takes. Faust's own is a minute, for which a killed worker's partitions would stand still."""
 
 log = structlog.get_logger()
 
