@@ -164,7 +164,7 @@ def _agent(
     )
     raw = app.topic(topic, schema=schema)
 
-    # One of Faust's at a time: with more, it commits past work in flight (FINDINGS, `_new_offset`).
+    # One of Faust's at a time: `handle_batches` says how many are handled side by side, and keeps their order.
     @app.agent(raw, name=name, concurrency=1)
     async def agent(stream: StreamT[bytes]) -> None:
         try:

@@ -35,8 +35,8 @@ async def handle_batches(
 
     Each begins to be handled before the next one does.
 
-    They are acknowledged in their order, none before all that is ahead of it: Faust commits past work in flight where
-    they are not (FINDINGS, `_new_offset`). What failed is not acknowledged, nor is anything after it.
+    They are acknowledged in their order, none before all that is ahead of it. What failed is not acknowledged, nor is
+    anything after it.
     """
     quiet = stream.noack()
     running: deque[asyncio.Task[None]] = deque()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infra.stack.stack import Stack
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +35,6 @@ def gate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:
     """Claims a second and bytes a claim, beside pipelined SET NX EX and redis-benchmark's HSET."""
-    import msgspec
     from rich.console import Console
 
     from infra.bench.gate import bench_gate
@@ -53,8 +59,7 @@ def gate(
         )
     for what, latency in (("claim", figures.single_claim_at_1000_per_s), ("PING", figures.ping_at_1000_per_s)):
         console.print(f"a single {what} at 1,000/s: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
-    if json_file:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+    _write(json_file, figures)
 
 
 def deliver(
@@ -69,27 +74,15 @@ def deliver(
 
     from infra.bench.cores import Cores, on
     from infra.bench.deliver.bench import LIBRARIES, bench_deliver
-    from infra.bench.deliver.report import BenchError
-    from infra.stack.stack import Stack
-    from shared.settings import load_settings
 
     console = Console(highlight=False, soft_wrap=True)
-    stack = Stack(load_settings().state_dir / "bench")
     cores = Cores.of_machine()
-    try:
-        with on(cores.rest):
-            console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
-            stack.up(fresh=True)
-            environment = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
-            environment["SURNIA_STATE_DIR"] = str(stack.state_dir)
-            found = asyncio.run(
-                bench_deliver(stack.state_dir, environment, cores, rounds, seconds, console.print, library or LIBRARIES)
+    with on(cores.rest), _servers(console) as stack:
+        found = asyncio.run(
+            bench_deliver(
+                stack.state_dir, _environment(stack), cores, rounds, seconds, console.print, library or LIBRARIES
             )
-    except BenchError as error:
-        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
-        raise typer.Exit(1) from None
-    finally:
-        stack.remove()
+        )
     figures = msgspec.to_builtins(found)
     for name in ("ours_engine", "ours_path", "ours_path_fcm", *LIBRARIES, "limit"):
         one = figures[name]
@@ -106,8 +99,7 @@ def deliver(
     half = found.half_load
     for what, latency in (("accepted", half.kafka_to_accepted), ("outcome in Kafka", half.kafka_to_outcome_in_kafka)):
         console.print(f"at {half.per_s:,.0f}/s, Kafka to {what}: p50 {latency.p50_ms} ms, p99 {latency.p99_ms} ms")
-    if json_file:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    _write(json_file, found)
 
 
 def due(
@@ -116,27 +108,15 @@ def due(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:
     """Users fired a second, and how late, with many due in one minute, beside a SELECT and a SET NX for each user."""
-    import msgspec
     from rich.console import Console
 
-    from infra.bench.deliver.report import BenchError
     from infra.bench.due.bench import bench_due
-    from infra.stack.stack import Stack
     from shared.settings import load_settings
 
     console = Console(highlight=False, soft_wrap=True)
-    settings = load_settings()
-    stack = Stack(settings.state_dir / "bench")
-    try:
-        console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
-        stack.up(fresh=True)
-        own = stack.settings().model_copy(update={"fire_concurrency": settings.fire_concurrency})
+    with _servers(console) as stack:
+        own = stack.settings().model_copy(update={"fire_concurrency": load_settings().fire_concurrency})
         found = asyncio.run(bench_due(own, users, rounds, console.print))
-    except BenchError as error:
-        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
-        raise typer.Exit(1) from None
-    finally:
-        stack.remove()
     for name, rate in (("ours", found.ours), ("baseline", found.baseline), ("limit", found.limit)):
         console.print(
             f"{name}: {rate.users_per_s:,.0f} users/s, {rate.cpu_us_per_user} µs CPU and "
@@ -149,8 +129,7 @@ def due(
         f"{found.fire_concurrency} pages at once: "
         f"late by p50 {found.lateness_ms.p50} ms, p99 {found.lateness_ms.p99} ms"
     )
-    if json_file:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    _write(json_file, found)
 
 
 def stream(
@@ -161,31 +140,16 @@ def stream(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
 ) -> None:
     """Activity events a second in one process: our worker, a plain Faust agent, and the Kafka client alone."""
-    import msgspec
     from rich.console import Console
 
     from infra.bench.cores import Cores, on
-    from infra.bench.deliver.report import BenchError
     from infra.bench.stream.bench import Bench, bench_stream
-    from infra.stack.stack import Stack
-    from shared.settings import load_settings
 
     console = Console(highlight=False, soft_wrap=True)
-    stack = Stack(load_settings().state_dir / "bench")
     cores = Cores.of_machine()
-    try:
-        with on(cores.rest):
-            console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
-            stack.up(fresh=True)
-            environment = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
-            environment["SURNIA_STATE_DIR"] = str(stack.state_dir)
-            bench = Bench(stack.settings(), environment, cores, events, seconds, stack.state_dir)
-            found = asyncio.run(bench_stream(bench, rounds, latency_seconds, console.print))
-    except BenchError as error:
-        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
-        raise typer.Exit(1) from None
-    finally:
-        stack.remove()
+    with on(cores.rest), _servers(console) as stack:
+        bench = Bench(stack.settings(), _environment(stack), cores, events, seconds, stack.state_dir)
+        found = asyncio.run(bench_stream(bench, rounds, latency_seconds, console.print))
     for name, side in (("ours", found.ours), ("stock_faust", found.stock_faust), ("limit", found.limit)):
         console.print(
             f"{name}: {side.events_per_s:,.0f} events/s, {side.cpu_us_per_event} µs CPU an event, "
@@ -195,5 +159,36 @@ def stream(
     half, tenth = found.latency_ms, found.latency_ms_at_tenth
     console.print(f"Kafka to gate marked, at {found.half_load_per_s:,.0f}/s: p50 {half.p50} ms, p99 {half.p99} ms")
     console.print(f"the same at a tenth of the load: p50 {tenth.p50} ms, p99 {tenth.p99} ms")
+    _write(json_file, found)
+
+
+@contextmanager
+def _servers(console: Console) -> Iterator[Stack]:
+    """PostgreSQL, Valkey and Kafka of the bench's own, gone afterwards; what stops the bench is told."""
+    from infra.bench.deliver.report import BenchError
+    from infra.stack.stack import Stack
+    from shared.settings import load_settings
+
+    stack = Stack(load_settings().state_dir / "bench")
+    try:
+        console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
+        stack.up(fresh=True)
+        yield stack
+    except BenchError as error:
+        console.print(f"The bench cannot go on: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    finally:
+        stack.remove()
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    """What a process needs to know of these servers."""
+    found = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
+    return found | {"SURNIA_STATE_DIR": str(stack.state_dir)}
+
+
+def _write(json_file: Path | None, figures: object) -> None:
+    import msgspec
+
     if json_file:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")

@@ -7,12 +7,12 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from shared.gate.keys import due_key
+from shared.gate.places import USERS_A_CALL
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER
 
-_ORDER = (PRACTICE, STREAK_SAVER, ABANDONED_LESSON)
+__all__ = ["USERS_A_CALL", "Practised", "Started", "arguments", "keys", "script"]
 
-USERS_A_CALL = 500
-"""Keeps a script call near a millisecond, and its arguments far below Lua's unpack limit (8,000)."""
+_ORDER = (PRACTICE, STREAK_SAVER, ABANDONED_LESSON)
 
 
 class Practised(NamedTuple):

@@ -9,7 +9,6 @@ Each round's process is new, and so is what it finds: Redis empty but for an ope
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -176,7 +175,6 @@ async def bench_stream(bench: Bench, rounds: int, latency_seconds: float, say: S
         say(f"latency at {rate:,.0f} events/s")
         async with await sides[0].start_at_end() as running:
             latencies.append(await latency_at(bench.settings, running, rate, latency_seconds))
-            await asyncio.sleep(0)
     return StreamBench(
         cores=str(bench.cores),
         events=bench.events,

@@ -35,7 +35,7 @@ class Progress(NamedTuple):
 
 
 class Running:
-    """`async with` it: a Python process that serves its count of events at the port it is told last."""
+    """`async with` it: a Python process that serves its count of events at the port put in for `PORT`."""
 
     def __init__(
         self, arguments: Sequence[str], environment: Mapping[str, str], cores: AbstractSet[int], log: Path
