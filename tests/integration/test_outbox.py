@@ -241,7 +241,9 @@ def silent(user: int) -> dict[str, object]:
 async def scan(settings: Settings, runtime: Runtime, planned: Plan, shards: Sequence[int]) -> None:
     connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
     async with connection:
-        await Scan(settings, settings.clock(), connection, runtime.gate, runtime.producer).run(planned, shards)
+        await Scan(settings, settings.clock(), connection, connection, runtime.gate, runtime.producer).run(
+            planned, shards
+        )
 
 
 async def schedule(runtime: Runtime, users: Sequence[int], due: float) -> None:
