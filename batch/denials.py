@@ -1,7 +1,7 @@
 """Whom the batch path turns down by itself, before the gate is asked: a page at a time, as arrays.
 
-To add a reason: a name at the end of `REASONS`, the column it needs in `Candidates` and in `queries/page.sql`, and a line
-in `turned_down`.
+To add a reason: a name at the end of `REASONS`, the column it needs in `Candidates` and in `queries/page.sql`, and a
+line in `turned_down`.
 """
 
 from __future__ import annotations
