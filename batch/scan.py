@@ -122,8 +122,8 @@ class Scan:
                 if writing:
                     await writing
                 writing = asyncio.create_task(self._write(run_id, desk, places, page, decided))
-                if not self._ahead:
-                    await writing
+                if not self._ahead or len(decided.paused):
+                    await writing  # Whoever waits claims nothing more meanwhile.
                 page = await (reading or _next(pages))
             if writing:
                 await writing
