@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from importlib.resources import files
 
 import msgspec
 import psycopg
 from rich.progress import Progress
 
-from batch.plan import Plan, shard_groups
+from batch.cells import slot_literals
+from batch.plan import Plan
 from batch.scan import ScanSummary, record, scan
 from shared.identity import SHARDS
 from shared.settings import Settings
@@ -23,31 +24,20 @@ class Count(msgspec.Struct):
 
 
 async def run(settings: Settings, plan: Plan, progress: Progress) -> ScanSummary:
-    """Scan every group of shards, one after the other."""
+    """Scan all shards at once, each user when due."""
     await record(settings, plan)
-    task = progress.add_task("shards", total=SHARDS)
-    totals = ScanSummary(plan.run_id, 0, 0, 0, 0, {})
-    denied: Counter[str] = Counter()
-    for shards in shard_groups(settings.shard_groups, SHARDS):
-        summary = await scan(settings, plan, shards)
-        totals.shards += summary.shards
-        totals.pages += summary.pages
-        totals.candidates += summary.candidates
-        totals.granted += summary.granted
-        denied.update(summary.denied)
-        progress.advance(task, len(shards))
-    totals.denied = dict(denied)
-    return totals
+    task = progress.add_task("users", total=None)
+    summary = await scan(settings, plan, range(SHARDS), lambda users: progress.advance(task, users))
+    progress.update(task, total=summary.candidates, completed=summary.candidates)
+    return summary
 
 
 async def count(settings: Settings, plan: Plan) -> Count:
     """Count who stands on the planned slots; reads only, claims and sends nothing."""
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
         cursor = await connection.execute(
-            "SELECT slot.time_zone, count(*) FROM unnest(%s::text[], %s::date[]) AS slot(time_zone, last_active_date) "
-            "CROSS JOIN generate_series(0, %s) AS shards(shard) "
-            "JOIN users u USING (shard, time_zone, last_active_date) GROUP BY 1 ORDER BY 1",
-            ([slot.time_zone for slot in plan.slots], [slot.last_active for slot in plan.slots], SHARDS - 1),
+            (files("batch") / "queries" / "count.sql").read_text(),
+            slot_literals(plan.slots, range(len(plan.slots))) | {"shards": SHARDS},
         )
         rows = [msgspec.convert(row, tuple[str, int]) for row in await cursor.fetchall()]
     return Count(plan.run_id, sum(n for _, n in rows), dict(rows))
