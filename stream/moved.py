@@ -2,8 +2,8 @@
 
 Inside a database merge_devices.sql retires whoever had the token before, in the transaction that registers it. Over
 several that takes a second step: when the registrations are committed, all databases are asked who has their tokens,
-and all but the last to register are retired. Two workers that register the same token at once in two databases both commit
-first and ask then, so one of them at least sees both. A crash before the second step brings the events again.
+and all but the last to register are retired. Two workers that register the same token at once in two databases both
+commit first and ask then, so one of them at least sees both. A crash before the second step brings the events again.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from shared.identity import SHARDS
 MOST = 64
 """Databases. More would be a worker with hundreds of connections."""
 _NAME = re.compile(r"[a-z0-9_]{1,32}").fullmatch
-_RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?").fullmatch
+_RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?").fullmatch
 _EXAMPLE = '[{"name": "eu1", "shards": "0-255", "url": "postgresql://user:password@host:5432/database"}]'
 
 
