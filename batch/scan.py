@@ -20,6 +20,7 @@ from batch.checkpoints import Checkpoint
 from batch.denials import REASONS, Candidates, turned_down
 from batch.pace import Constant, Pace
 from batch.plan import Plan, Slot
+from batch.pressure import protected
 from shared import outbox
 from shared.clock import Clock
 from shared.gate import Gate, RedisGate
@@ -29,6 +30,7 @@ from shared.policy.kinds import COMEBACK, Path
 from shared.policy.window import QuietHours, expires_at
 from shared.producer import Producer
 from shared.settings import Settings
+from shared.store.databases import Databases
 from shared.store.partitions import Connection
 from shared.wire.sends import Send, Target
 
@@ -210,20 +212,41 @@ def _send(row: _Row, slot: Slot, quiet: QuietHours, email: bool) -> Send:
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own. Raises when a server does not answer: a rerun continues."""
+    """Scan a group of shards with connections of its own, one database after the other, each when the scan has its turn
+    there. Raises when a server does not answer: a rerun continues."""
+    found: list[ScanSummary] = []
     async with AsyncExitStack() as stack:
         # Autocommit: no snapshot is held open while a page is claimed and sent.
-        connection = await stack.enter_async_context(
+        own = await stack.enter_async_context(
             await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
         )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
-        summary = await Scan(settings, settings.clock(), connection, connection, gate, producer, on_page).run(
-            plan, shards
-        )
+        for database, mine in Databases.of(settings).parts(shards).items():
+
+            async def work(users: Connection, pace: Pace, mine: Sequence[int] = mine) -> ScanSummary:
+                walk = Scan(settings, settings.clock(), users, own, gate, producer, on_page, pace=pace)
+                return await walk.run(plan, mine)
+
+            found.append(await protected(settings, database, work))
+    summary = _together(plan, found)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
+
+
+def _together(plan: Plan, found: Sequence[ScanSummary]) -> ScanSummary:
+    denied: Counter[str] = Counter()
+    for each in found:
+        denied.update(each.denied)
+    return ScanSummary(
+        plan.run_id,
+        sum(each.shards for each in found),
+        sum(each.pages for each in found),
+        sum(each.candidates for each in found),
+        sum(each.granted for each in found),
+        dict(denied),
+    )
 
 
 async def record(settings: Settings, plan: Plan) -> None:
