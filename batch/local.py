@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import msgspec
-import psycopg
 from rich.progress import Progress
 
-from batch.plan import Plan, shard_groups
+from batch.plan import Plan
 from batch.scan import ScanSummary, record, scan
 from shared.identity import SHARDS
 from shared.settings import Settings
+from shared.store.databases import Databases
 
 
 class Count(msgspec.Struct):
@@ -28,7 +28,7 @@ async def run(settings: Settings, plan: Plan, progress: Progress) -> ScanSummary
     task = progress.add_task("shards", total=SHARDS)
     totals = ScanSummary(plan.run_id, 0, 0, 0, 0, {})
     denied: Counter[str] = Counter()
-    for shards in shard_groups(settings.shard_groups, SHARDS):
+    for shards in Databases.of(settings).shard_groups(settings.shard_groups):
         summary = await scan(settings, plan, shards)
         totals.shards += summary.shards
         totals.pages += summary.pages
@@ -42,12 +42,19 @@ async def run(settings: Settings, plan: Plan, progress: Progress) -> ScanSummary
 
 async def count(settings: Settings, plan: Plan) -> Count:
     """Count who stands on the planned slots; reads only, claims and sends nothing."""
-    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
-        cursor = await connection.execute(
-            "SELECT slot.time_zone, count(*) FROM unnest(%s::text[], %s::date[]) AS slot(time_zone, last_active_date) "
-            "CROSS JOIN generate_series(0, %s) AS shards(shard) "
-            "JOIN users u USING (shard, time_zone, last_active_date) GROUP BY 1 ORDER BY 1",
-            ([slot.time_zone for slot in plan.slots], [slot.last_active for slot in plan.slots], SHARDS - 1),
-        )
-        rows = [msgspec.convert(row, tuple[str, int]) for row in await cursor.fetchall()]
+    found: Counter[str] = Counter()
+    for database in Databases.of(settings):
+        async with await database.connect("surnia count", replica=True) as connection:
+            cursor = await connection.execute(
+                "SELECT slot.time_zone, count(*) FROM unnest(%s::text[], %s::date[]) "
+                "AS slot(time_zone, last_active_date) CROSS JOIN unnest(%s::smallint[]) AS shards(shard) "
+                "JOIN users u USING (shard, time_zone, last_active_date) GROUP BY 1",
+                (
+                    [slot.time_zone for slot in plan.slots],
+                    [slot.last_active for slot in plan.slots],
+                    sorted(database.shards),
+                ),
+            )
+            found.update(dict(msgspec.convert(await cursor.fetchall(), list[tuple[str, int]])))
+    rows = sorted(found.items())
     return Count(plan.run_id, sum(n for _, n in rows), dict(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -10,12 +11,16 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import psycopg
 import structlog
 
 from batch import checkpoints
 from batch.checkpoints import Checkpoint
+from batch.denials import REASONS, Candidates, turned_down
+from batch.pace import Constant, Pace
 from batch.plan import Plan, Slot
+from batch.pressure import protected
 from shared import outbox
 from shared.clock import Clock
 from shared.gate import Gate, RedisGate
@@ -25,6 +30,7 @@ from shared.policy.kinds import COMEBACK, Path
 from shared.policy.window import QuietHours, expires_at
 from shared.producer import Producer
 from shared.settings import Settings
+from shared.store.databases import Databases
 from shared.store.partitions import Connection
 from shared.wire.sends import Send, Target
 
@@ -84,21 +90,26 @@ class _Arrays(NamedTuple):
 class Scan:
     """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed.
 
-    The connection is in autocommit mode: what belongs together says so.
+    `users` reads users and devices, and may be a replica's; `own` holds Surnia's own tables: checkpoints, outbox,
+    planned pages. They may be the same, and are in autocommit mode: what belongs together says so.
     """
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
-        connection: Connection,
+        users: Connection,
+        own: Connection,
         gate: Gate,
         producer: Producer,
         on_page: Callable[[int], None] = lambda _: None,
         sleep: Sleep = asyncio.sleep,
+        pace: Pace | None = None,
     ) -> None:
         self._settings = settings
-        self._connection = connection
+        self._users = users
+        self._own = own
+        self._pace = pace or Constant(settings.page_size)
         self._planner = Planner(Path.batch, gate, producer, settings, clock)
         self._on_page = on_page
         self._sleep = sleep
@@ -107,23 +118,26 @@ class Scan:
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
         """Scan these shards from their checkpoints on. Idempotent: a finished scan reads only its checkpoints."""
-        slots = await checkpoints.record_run(self._connection, plan)
-        found = await checkpoints.load(self._connection, plan.run_id, list(shards))
+        slots = await checkpoints.record_run(self._own, plan)
+        found = await checkpoints.load(self._own, plan.run_id, list(shards))
         whole = _Arrays.of(slots, 0)
         for shard, checkpoint in found.items():
             while not checkpoint.done:
                 arrays = _Arrays.of(slots, checkpoint.after_slot) if checkpoint.after_slot else whole
-                rows = await self._read(arrays, shard, checkpoint)
+                size = await self._pace.page_size()
+                began = time.monotonic()
+                rows = await self._read(arrays, shard, checkpoint, size)
+                await self._pace.report(time.monotonic() - began, len(rows))
                 written = await self._page(plan.run_id, shard, slots, rows)
                 if rows:
                     checkpoint.counts += written.counts
                     checkpoint.pages += 1
                     checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
-                checkpoint.done = len(rows) < self._settings.page_size
-                async with self._connection.transaction():
+                checkpoint.done = len(rows) < size
+                async with self._own.transaction():
                     if written.id is not None:
-                        await outbox.delete(self._connection, written.id)
-                    await checkpoints.save(self._connection, plan.run_id, shard, checkpoint)
+                        await outbox.delete(self._own, written.id)
+                    await checkpoints.save(self._own, plan.run_id, shard, checkpoint)
                 self._on_page(len(rows))
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
@@ -135,17 +149,17 @@ class Scan:
 
     async def _page(self, run_id: str, shard: int, slots: Sequence[Slot], rows: Sequence[_Row]) -> Page:
         """Plan a page and bring it to Kafka; returns when nothing of it is paused any more."""
-        candidates: list[Send] = []
-        denied: list[Denial] = []
-        for row in rows:
-            send = _send(row, slots[row.slot - 1], self._quiet, self._settings.sends_email)
-            if row.opted_out >> COMEBACK.code & 1:
-                denied.append(Denial(send, "opted_out"))
-            elif not send.targets and not send.email:
-                denied.append(Denial(send, "no_device"))
-            else:
-                candidates.append(send)
-        written = await self._planner.write(self._connection, candidates, denied)
+        sends = [_send(row, slots[row.slot - 1], self._quiet, self._settings.sends_email) for row in rows]
+        reasons = turned_down(
+            Candidates(
+                np.array([row.user_id for row in rows], np.int64),
+                np.array([row.opted_out for row in rows], np.int16),
+                np.array([bool(send.targets or send.email) for send in sends], np.bool_),
+            )
+        ).tolist()
+        candidates = [send for send, reason in zip(sends, reasons, strict=True) if not reason]
+        denied = [Denial(send, REASONS[reason]) for send, reason in zip(sends, reasons, strict=True) if reason]
+        written = await self._planner.write(self._own, candidates, denied)
         if not written.paused:
             return written
         log.warning("paused: the scan waits", run_id=run_id, shard=shard, users=len(written.paused))
@@ -153,15 +167,15 @@ class Scan:
         while written.paused:
             if written.id is not None:
                 # Kafka has this part. The checkpoint may be hours away, and nobody must take it for unfinished.
-                await outbox.delete(self._connection, written.id)
+                await outbox.delete(self._own, written.id)
             await self._sleep(_ASK_AGAIN_SECONDS)
-            written = await self._planner.write(self._connection, written.paused, [])
+            written = await self._planner.write(self._own, written.paused, [])
             counts += written.counts
         log.info("the scan goes on", run_id=run_id, shard=shard)
         return written._replace(counts=counts)
 
-    async def _read(self, arrays: _Arrays, shard: int, checkpoint: Checkpoint) -> list[_Row]:
-        cursor = await self._connection.execute(
+    async def _read(self, arrays: _Arrays, shard: int, checkpoint: Checkpoint, size: int) -> list[_Row]:
+        cursor = await self._users.execute(
             self._query,
             {
                 "shard": shard,
@@ -170,7 +184,7 @@ class Scan:
                 "dates": arrays.dates,
                 "after_slot": checkpoint.after_slot,
                 "after_id": checkpoint.after_id,
-                "limit": self._settings.page_size,
+                "limit": size,
             },
             binary=True,
         )
@@ -198,18 +212,41 @@ def _send(row: _Row, slot: Slot, quiet: QuietHours, email: bool) -> Send:
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own. Raises when a server does not answer: a rerun continues."""
+    """Scan a group of shards with connections of its own, one database after the other, each when the scan has its turn
+    there. Raises when a server does not answer: a rerun continues."""
+    found: list[ScanSummary] = []
     async with AsyncExitStack() as stack:
         # Autocommit: no snapshot is held open while a page is claimed and sent.
-        connection = await stack.enter_async_context(
+        own = await stack.enter_async_context(
             await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
         )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
-        summary = await Scan(settings, settings.clock(), connection, gate, producer, on_page).run(plan, shards)
+        for database, mine in Databases.of(settings).parts(shards).items():
+
+            async def work(users: Connection, pace: Pace, mine: Sequence[int] = mine) -> ScanSummary:
+                walk = Scan(settings, settings.clock(), users, own, gate, producer, on_page, pace=pace)
+                return await walk.run(plan, mine)
+
+            found.append(await protected(settings, database, work))
+    summary = _together(plan, found)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
+
+
+def _together(plan: Plan, found: Sequence[ScanSummary]) -> ScanSummary:
+    denied: Counter[str] = Counter()
+    for each in found:
+        denied.update(each.denied)
+    return ScanSummary(
+        plan.run_id,
+        sum(each.shards for each in found),
+        sum(each.pages for each in found),
+        sum(each.candidates for each in found),
+        sum(each.granted for each in found),
+        dict(denied),
+    )
 
 
 async def record(settings: Settings, plan: Plan) -> None:

@@ -184,7 +184,7 @@ def _servers(console: Console) -> Iterator[Stack]:
 def _environment(stack: Stack) -> dict[str, str]:
     """What a process needs to know of these servers."""
     found = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
-    return found | {"SURNIA_STATE_DIR": str(stack.state_dir)}
+    return found | {"SURNIA_STATE_DIR": str(stack.state_dir), "SURNIA_DATABASES": ""}
 
 
 def _write(json_file: Path | None, figures: object) -> None:

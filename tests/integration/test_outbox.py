@@ -241,7 +241,9 @@ def silent(user: int) -> dict[str, object]:
 async def scan(settings: Settings, runtime: Runtime, planned: Plan, shards: Sequence[int]) -> None:
     connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
     async with connection:
-        await Scan(settings, settings.clock(), connection, runtime.gate, runtime.producer).run(planned, shards)
+        await Scan(settings, settings.clock(), connection, connection, runtime.gate, runtime.producer).run(
+            planned, shards
+        )
 
 
 async def schedule(runtime: Runtime, users: Sequence[int], due: float) -> None:
@@ -350,7 +352,7 @@ async def test_a_sweeper_that_dies_leaves_the_page_for_the_next_one(
     with monkeypatch.context() as patch:
         dies(patch, Producer, "write", after=after)
         with pytest.raises(KilledError):
-            await finish_oldest(connection, runtime.producer, small.outbox_seconds)
+            await finish_oldest(connection, runtime.producer, runtime.users.databases, small.outbox_seconds)
     assert len(in_outbox(small)) == 1
     assert await sweep(runtime) == 1
     assert {record.value for record in await read(small, runtime.topics.outcomes)} == {b"page 1"}

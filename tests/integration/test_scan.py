@@ -108,7 +108,7 @@ async def crash(settings: Settings, planned: Plan, pages: int, after: bool) -> N
     connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
     async with connection, BreakingProducer(settings, pages, after) as producer:
         with pytest.raises(RuntimeError, match="gone"):
-            await Scan(settings, settings.clock(), connection, gate, producer).run(planned, SHARDS)
+            await Scan(settings, settings.clock(), connection, connection, gate, producer).run(planned, SHARDS)
     await gate.close()
 
 
@@ -242,7 +242,9 @@ async def hold(small: Settings) -> AsyncIterator[Hold]:
 async def scan_with(settings: Settings, planned: Plan, gate: Gate, sleep: Sleep) -> ScanSummary:
     connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
     async with connection, Producer(settings) as producer:
-        return await Scan(settings, settings.clock(), connection, gate, producer, sleep=sleep).run(planned, SHARDS)
+        return await Scan(settings, settings.clock(), connection, connection, gate, producer, sleep=sleep).run(
+            planned, SHARDS
+        )
 
 
 async def test_a_paused_scan_waits_and_goes_on_where_it_was(
