@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.resources import files
 
 import msgspec
-import psycopg
 from rich.progress import Progress
 
 from batch.cells import slot_literals
 from batch.plan import Plan
+from batch.rows import SESSION
 from batch.scan import ScanSummary, record, scan
 from shared.identity import SHARDS
 from shared.settings import Settings
+from shared.store.databases import Databases
 
 
 class Count(msgspec.Struct):
@@ -34,10 +36,13 @@ async def run(settings: Settings, plan: Plan, progress: Progress) -> ScanSummary
 
 async def count(settings: Settings, plan: Plan) -> Count:
     """Count who stands on the planned slots; reads only, claims and sends nothing."""
-    async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
-        cursor = await connection.execute(
-            (files("batch") / "queries" / "count.sql").read_text(),
-            slot_literals(plan.slots, range(len(plan.slots))) | {"shards": SHARDS},
-        )
-        rows = [msgspec.convert(row, tuple[str, int]) for row in await cursor.fetchall()]
+    found: Counter[str] = Counter()
+    query = (files("batch") / "queries" / "count.sql").read_text()
+    slots = slot_literals(plan.slots, range(len(plan.slots)))
+    for database in Databases.of(settings):
+        async with await database.connect("surnia count", replica=True) as connection:
+            await connection.execute(SESSION)
+            cursor = await connection.execute(query, slots | {"shards": sorted(database.shards)})
+            found.update(dict(msgspec.convert(await cursor.fetchall(), list[tuple[str, int]])))
+    rows = sorted(found.items())
     return Count(plan.run_id, sum(n for _, n in rows), dict(rows))

@@ -19,6 +19,7 @@ from batch.desk import Decided, Desk
 from batch.pace import Constant, Pace
 from batch.pages import Page, add, read
 from batch.plan import Plan
+from batch.pressure import protected
 from batch.rounds import Rounds
 from batch.rows import Reader
 from shared import outbox
@@ -29,6 +30,7 @@ from shared.planning import Planner
 from shared.policy.kinds import Path
 from shared.producer import Producer
 from shared.settings import Settings
+from shared.store.databases import Databases
 from shared.store.partitions import Connection
 
 _ASK_AGAIN_SECONDS = 1.0
@@ -81,30 +83,40 @@ class Scan:
         self._sleep = sleep
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
-        """Scan these shards from their checkpoints on, each user when it is due. Idempotent: a finished scan reads only
-        its checkpoints. Ends with the last user of the interval, at once where all of it is past."""
+        """Scan these shards from their checkpoints on, each user when due. Idempotent: a finished scan reads only its
+        checkpoints. Ends with the last user of the interval, at once where all of it is past."""
+        while True:
+            summary, wake = await self.once(plan, shards)
+            if wake is None:
+                return summary
+            await wait_until(wake, self._clock, self._sleep)
+
+    async def once(self, plan: Plan, shards: Sequence[int]) -> tuple[ScanSummary, float | None]:
+        """Scan who is due by now; what it came to so far, and when more are due, None where nobody is."""
         slots = await checkpoints.record_run(self._own, plan)
         found = await checkpoints.load(self._own, plan.run_id, list(shards))
-        left = [shard for shard, checkpoint in found.items() if not checkpoint.done]
+        left = {shard: checkpoint for shard, checkpoint in found.items() if not checkpoint.done}
+        wake = None
         if left:
             await self._reader.prepare()
-            rounds = await Rounds.look(self._reader, plan, slots, {shard: found[shard] for shard in left})
+            rounds = await Rounds.look(self._reader, plan, slots, left)
             desk = Desk(slots, self._gate, self._settings, self._clock)
             while (cells := rounds.next(self._clock.now())) is not None:
                 await self._walk(plan.run_id, desk, found, cells)
                 rounds.end()
-                while (wake := rounds.wake()) is not None and self._clock.now() < wake:
-                    await self._sleep(min(_LOOK_SECONDS, wake - self._clock.now()))
-            for shard in left:
-                found[shard].done = True
-            await checkpoints.save(self._own, plan.run_id, {shard: found[shard] for shard in left})
+                wake = rounds.wake()
+                if wake is not None and self._clock.now() < wake:
+                    break
+            for checkpoint in left.values():
+                checkpoint.done = wake is None
+            await checkpoints.save(self._own, plan.run_id, left)
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
             for (_, answer), n in checkpoint.counts.items():
                 counts[answer] += n
         granted = counts.pop("granted", 0)
         pages = sum(checkpoint.pages for checkpoint in found.values())
-        return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
+        return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts)), wake
 
     async def _walk(self, run_id: str, desk: Desk, places: Mapping[int, Checkpoint], cells: Cells) -> None:
         """All of some cells, page by page: one is read while the one before it is claimed and made into messages, and
@@ -170,24 +182,62 @@ async def _end(*tasks: asyncio.Task[Any] | None) -> None:
     await asyncio.gather(*under_way, return_exceptions=True)
 
 
+async def wait_until(moment: float, clock: Clock, sleep: Sleep) -> None:
+    """By a clock that may be turned."""
+    while (left := moment - clock.now()) > 0:
+        await sleep(min(_LOOK_SECONDS, left))
+
+
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own. Raises when a server does not answer: a rerun continues."""
+    """Scan a group of shards with connections of its own, each user when due. In a round one database after the other,
+    each when the scan has its turn there; between rounds no connection to them is held. Raises when a server does not
+    answer: a rerun continues."""
+    clock = settings.clock()
+    found: dict[str, ScanSummary] = {}
     async with AsyncExitStack() as stack:
         # Autocommit: no snapshot is held open while a page is claimed and sent.
-        users, own = [
-            await stack.enter_async_context(
-                await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
-            )
-            for _ in range(2)
-        ]
+        own = await stack.enter_async_context(
+            await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
+        )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
-        summary = await Scan(settings, settings.clock(), users, own, gate, producer, on_page).run(plan, shards)
+        left = dict(Databases.of(settings).parts(shards))
+        while left:
+            wakes: list[float] = []
+            for database, mine in list(left.items()):
+
+                async def work(
+                    users: Connection, pace: Pace, mine: Sequence[int] = mine
+                ) -> tuple[ScanSummary, float | None]:
+                    return await Scan(settings, clock, users, own, gate, producer, on_page, pace=pace).once(plan, mine)
+
+                found[database.name], wake = await protected(settings, database, work)
+                if wake is None:
+                    del left[database]
+                else:
+                    wakes.append(wake)
+            if wakes:
+                await wait_until(min(wakes), clock, asyncio.sleep)
+    summary = _together(plan, list(found.values()))
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
+
+
+def _together(plan: Plan, found: Sequence[ScanSummary]) -> ScanSummary:
+    denied: Counter[str] = Counter()
+    for each in found:
+        denied.update(each.denied)
+    return ScanSummary(
+        plan.run_id,
+        sum(each.shards for each in found),
+        sum(each.pages for each in found),
+        sum(each.candidates for each in found),
+        sum(each.granted for each in found),
+        dict(denied),
+    )
 
 
 async def record(settings: Settings, plan: Plan) -> None:

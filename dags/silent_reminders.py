@@ -111,14 +111,13 @@ def silent_reminders() -> None:
         """Write the run's plan down and give the groups of shards to scan; none where nothing is due."""
         import asyncio
 
-        from batch.plan import shard_groups
         from batch.scan import record
-        from shared.identity import SHARDS
+        from shared.store.databases import Databases
 
         settings, planned = _plan()
         asyncio.run(record(settings, planned))
         groups = get_current_context()["params"]["shard_groups"] or settings.shard_groups
-        return shard_groups(groups, SHARDS) if planned.slots else []
+        return Databases.of(settings).shard_groups(groups) if planned.slots else []
 
     # One XCom a task, not one for each key of what it returns.
     @task(

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from shared.policy.kinds import KINDS, Path
 from shared.producer import Producer, Record
+from shared.store.databases import Databases
 from shared.store.late import PlannedPages
 from shared.store.partitions import Connection, Partitions
 
@@ -89,7 +90,7 @@ async def delete(connection: Connection, page_id: int) -> None:
     await connection.execute("DELETE FROM outbox WHERE page_id = %s", (page_id,))
 
 
-async def finish_oldest(connection: Connection, producer: Producer, older_than: float) -> bool:
+async def finish_oldest(connection: Connection, producer: Producer, databases: Databases, older_than: float) -> bool:
     """Write the oldest page to Kafka that was written down more than so many seconds ago; whether there was one.
 
     Those who do it at once take different pages. Should the planner still live and write it too: a repeated message
@@ -106,7 +107,7 @@ async def finish_oldest(connection: Connection, producer: Producer, older_than: 
         if row is None:
             return False
         page_id, packed = msgspec.convert(row, tuple[int, bytes])
-        await PlannedPages().mend_left(connection, page_id)
+        await PlannedPages(databases).mend_left(connection, page_id)
         await producer.write(unpack(packed))
         await delete(connection, page_id)
     return True

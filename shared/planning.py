@@ -20,6 +20,7 @@ from shared.outbox import GRANTED, Decision, Outbox
 from shared.policy.kinds import KINDS, Path
 from shared.producer import Producer, Record
 from shared.settings import Settings
+from shared.store.databases import Databases
 from shared.store.late import PlannedPages
 from shared.store.partitions import Connection
 from shared.topics import Topics
@@ -87,7 +88,7 @@ class Planner:
         self._topics = Topics.of(settings)
         self._send_batch = settings.send_batch
         self._outbox = Outbox()
-        self._pages = PlannedPages()
+        self._pages = PlannedPages(Databases.of(settings))
 
     async def write(self, connection: Connection, candidates: Sequence[Send], denied: Sequence[Denial]) -> Page:
         """Claim a page, write it down, write it to Kafka. The connection must not be in a transaction.

@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.clock import Clock, open_clock
 from shared.policy.localtime import known_zones
+from shared.store.addresses import DatabaseAddress, read_addresses
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -49,11 +50,23 @@ class Settings(BaseSettings):
     """Surnia's settings. An address that is set is used as it is: never started, stopped or emptied."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SURNIA_", env_file=".env", extra="ignore", frozen=True, validate_default=True
+        env_prefix="SURNIA_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+        # What is refused may be an address with its password.
+        hide_input_in_errors=True,
     )
 
     # Servers. Unset ones come from the local stack.
     postgres_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    databases: Annotated[tuple[DatabaseAddress, ...], NoDecode, BeforeValidator(read_addresses)] = Field(
+        (),
+        description='Where users and devices are, if not in postgres_url: JSON such as [{"name": "eu1", "shards": '
+        '"0-255", "url": "postgresql://…", "replica": "postgresql://…"}]; every shard once, the replica (for scans) '
+        "where there is one",
+    )
     redis_url: SecretStr | None = Field(None, description="redis://host:port/0, of Redis 7+ or Valkey 8+")
     kafka_brokers: str | None = Field(None, description="host:port[,host:port…] of the Kafka brokers")
     state_dir: Path = Field(Path(".surnia"), description="State of the local stack: data, logs, ports, keys")
@@ -116,7 +129,21 @@ class Settings(BaseSettings):
     # Batch path.
     page_size: int = Field(1000, ge=10, le=10_000, description="Users a page of a scan")
     shard_groups: int = Field(8, ge=1, le=256, description="Mapped tasks a scan is divided into")
-    scans_per_database: int = Field(2, ge=1, le=64, description="Slots of the Airflow pool that scans share")
+    scans_per_database: int = Field(
+        2, ge=1, le=64, description="Scans that may read a database at once, of all processes, in Airflow or not"
+    )
+    scan_page_seconds: float = Field(
+        0.25, gt=0, le=60, description="Time that reading a page may take before the scan makes its pages smaller"
+    )
+    scan_timeout_seconds: float = Field(
+        5.0,
+        ge=0.1,
+        le=300,
+        description="Time after which the database ends the reading of a page (statement_timeout)",
+    )
+    scan_lag_seconds: float = Field(
+        10.0, gt=0, description="Lag of a replica above which the scans that read it slow down"
+    )
 
     # Delivery.
     send_batch: int = Field(500, ge=1, le=500, description="Sends a Kafka message")

@@ -17,6 +17,7 @@ from faust.types import ConsumerT, EventT, StreamT
 
 from shared.lag import group_of
 from shared.policy.kinds import Lane
+from shared.store.databases import Database
 from stream import transport
 from stream.activity import Activity
 from stream.batches import handle_batches, records_of, single
@@ -196,7 +197,7 @@ def _loop(app: SurniaApp, name: str, seconds: float, work: Callable[[], Awaitabl
 
 def _stream(app: SurniaApp, runtime: Runtime) -> None:
     settings, activity = runtime.settings, runtime.topics.activity
-    firing, handler = Firing(runtime), Activity(runtime)
+    handler = Activity(runtime)
 
     async def handle(runs: Sequence[Any]) -> None:
         await handler.handle([record for run in runs for record in run.value.records])
@@ -211,10 +212,13 @@ def _stream(app: SurniaApp, runtime: Runtime) -> None:
         mine = {tp.partition for tp in app.consumer.assignment() if tp.topic == activity}
         return owned_shards(mine, settings.partitions)
 
-    async def fire_due() -> None:
-        await firing.fire_owned(owned)
+    def owned_in(database: Database) -> list[int]:
+        return [shard for shard in owned() if shard in database.shards]
 
-    _loop(app, "fire_due", settings.due_poll_seconds, fire_due)
+    for database in runtime.firing.databases:
+        # A loop each, so that one that does not answer holds up its own users alone.
+        fire_due = partial(Firing(runtime).fire_owned, partial(owned_in, database))
+        _loop(app, f"fire_due_{database.name}", settings.due_poll_seconds, fire_due)
     # A page is finished a third of its time after it is due at the latest, whichever worker looks first.
     _loop(app, "sweep", settings.outbox_seconds / 3, partial(sweep, runtime))
     if settings.gate_auto_rebuild:
@@ -277,7 +281,7 @@ def _delivery(app: SurniaApp, runtime: Runtime) -> None:
 
 
 def _ledger(app: SurniaApp, runtime: Runtime) -> None:
-    ledger = Ledger(runtime.pool)
+    ledger = Ledger(runtime.users)
     _agent(
         app,
         "ledger",

@@ -12,7 +12,7 @@ from faust.types import EventT
 
 from shared.clock import utc
 from shared.policy.kinds import KINDS, Path
-from shared.store.connections import Pool
+from shared.store.databases import UserPools
 from shared.store.partitions import Partitions
 from shared.wire.sends import Outcome, OutcomeBatch, RetiredToken, decode_outcomes
 from stream.erasure.late import LateOutcomes
@@ -23,22 +23,24 @@ from stream.runtime import Runtime
 class Ledger:
     """Writes outcomes. Raises psycopg's errors where the database does not answer."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pools: UserPools) -> None:
+        self._pools = pools
         queries = files("stream") / "queries"
         self._stage = (queries / "stage_outcomes.sql").read_text()
         self._merge = (queries / "merge_ledger.sql").read_text()
         self._retire = (queries / "retire_token.sql").read_text()
         self._partitions = Partitions("ledger")
-        self._late = LateOutcomes(pool)
+        self._late = LateOutcomes(pools)
 
     async def write(self, batches: Sequence[OutcomeBatch]) -> None:
-        """One transaction for a list of batches, and what has to be done about users who were erased meanwhile."""
+        """One transaction for a list of batches, then what it tells of tokens, and what has to be done about users who
+        were erased meanwhile. Each of them may be done again, so whatever fails brings all of it once more."""
         await self._write(batches)
+        await self._retire_all([token for batch in batches for token in batch.retired])
         await self._late.mend(batches)
 
     async def _write(self, batches: Sequence[OutcomeBatch]) -> None:
-        async with self._pool.connection() as connection:
+        async with self._pools.main.connection() as connection:
             await self._partitions.ensure(connection, (o.local_date for batch in batches for o in batch.outcomes))
             await connection.execute(self._stage)
             async with connection.cursor() as cursor, cursor.copy("COPY staged_outcomes FROM STDIN") as copy:
@@ -48,13 +50,16 @@ class Ledger:
                         n += 1
                         await copy.write_row((n, *_row(batch.path, o)))
             await connection.execute(self._merge)
-            retired = [token for batch in batches for token in batch.retired if token.device_id]
-            addresses = [token for batch in batches for token in batch.retired if not token.device_id]
-            if retired:
-                async with connection.cursor() as cursor:
+
+    async def _retire_all(self, gone: Sequence[RetiredToken]) -> None:
+        """Tokens and addresses out of use, each in its user's database."""
+        for database, mine in self._pools.databases.share((each.user_id, each) for each in gone).items():
+            retired = [token for token in mine if token.device_id]
+            addresses = [token for token in mine if not token.device_id]
+            async with self._pools.of(database).connection() as connection, connection.cursor() as cursor:
+                if retired:
                     await cursor.executemany(self._retire, [_retirement(token) for token in retired])
-            if addresses:
-                async with connection.cursor() as cursor:
+                if addresses:
                     await cursor.executemany(
                         "UPDATE users SET email_retired_at = %s, email_retired_reason = %s "
                         "WHERE id = %s AND email = %s AND email_retired_at IS NULL",

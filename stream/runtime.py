@@ -13,6 +13,7 @@ from shared.policy.window import QuietHours
 from shared.producer import Producer
 from shared.settings import Settings
 from shared.store.connections import Pool, pool
+from shared.store.databases import Databases, UserPools
 from shared.topics import Topics
 from stream.due.active import ActiveUsers
 from stream.due.index import DueIndex
@@ -34,7 +35,10 @@ class Runtime:
     active: ActiveUsers
     producer: Producer
     pool: Pool
-    firing: Pool
+    """To the main database."""
+    users: UserPools
+    """To the databases that have the users."""
+    firing: UserPools
     """For the due loop alone: a backlog of it bounds itself, and holds up nobody else's statements."""
     writeback: WriteBack
     patience: Patience
@@ -43,7 +47,9 @@ class Runtime:
 
     @classmethod
     def of(cls, settings: Settings) -> Runtime:
-        database = pool(settings)
+        database, databases = pool(settings), Databases.of(settings)
+        firing = pool(settings, settings.fire_concurrency, autocommit=True)
+        users = UserPools(databases, database, settings)
         keyspace = open_keyspace(settings)
         patience, topics = Patience(), Topics.of(settings)
         return cls(
@@ -57,8 +63,9 @@ class Runtime:
             active=ActiveUsers(keyspace, settings),
             producer=Producer(settings),
             pool=database,
-            firing=pool(settings, settings.fire_concurrency, autocommit=True),
-            writeback=WriteBack(database),
+            users=users,
+            firing=UserPools(databases, firing, settings, settings.fire_concurrency, autocommit=True),
+            writeback=WriteBack(users),
             patience=patience,
             meter=StreamMeter(patience.registry, topics.activity),
         )
@@ -66,10 +73,14 @@ class Runtime:
     async def open(self) -> None:
         """Must be called in the running loop before the pool is used; does not wait for a connection."""
         await self.pool.open()
+        await self.firing.main.open()
+        await self.users.open()
         await self.firing.open()
 
     async def close(self) -> None:
         await self.producer.close()
-        await self.pool.close()
+        await self.users.close()
         await self.firing.close()
+        await self.pool.close()
+        await self.firing.main.close()
         await self.gate.close()

@@ -15,7 +15,8 @@ async def sweep(runtime: Runtime) -> int:
 
     async def finish() -> bool:
         async with runtime.pool.connection() as connection:
-            return await outbox.finish_oldest(connection, runtime.producer, runtime.settings.outbox_seconds)
+            age, databases = runtime.settings.outbox_seconds, runtime.users.databases
+            return await outbox.finish_oldest(connection, runtime.producer, databases, age)
 
     finished = 0
     while await runtime.patience.until_done("finishing pages of planners that died", finish):

@@ -3,7 +3,9 @@ silent. Repeating a batch changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 from psycopg import AsyncConnection
@@ -11,8 +13,10 @@ from psycopg import AsyncConnection
 from shared.clock import utc
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
-from shared.store.connections import Pool
+from shared.store.databases import Database, UserPools
+from shared.wire.events import DeviceRegistered
 from stream.effects import Effects, UserActivity
+from stream.moved import MovedTokens
 from stream.recent import Recent
 
 _NULL = r"\N"
@@ -20,11 +24,21 @@ _NO_CHOICES = "\t".join([_NULL] * 4)
 _LINES = 1000
 
 
-class WriteBack:
-    """Writes what batches of events came to. Raises psycopg's errors where the database does not answer."""
+@dataclass(slots=True)
+class _Devices:
+    """What a batch says of one database's devices."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    registered: list[DeviceRegistered] = field(default_factory=list)
+    removed: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+class WriteBack:
+    """Writes what batches of events came to. Raises psycopg's errors where a database does not answer."""
+
+    def __init__(self, pools: UserPools) -> None:
+        self._pools = pools
+        self._databases = pools.databases
+        self._moved = MovedTokens(pools)
         self._recent = Recent()
         queries = files("stream") / "queries"
         self._stage = (queries / "stage.sql").read_text()
@@ -33,16 +47,20 @@ class WriteBack:
 
     async def zones(self, user_ids: list[int]) -> dict[int, str]:
         """The time zones of known users."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute("SELECT id, time_zone FROM users WHERE id = ANY(%s)", (user_ids,))
-            return {int(str(user_id)): str(zone) for user_id, zone in await cursor.fetchall()}
+        found: dict[int, str] = {}
+        for database, mine in self._databases.group(user_ids).items():
+            async with self._pools.of(database).connection() as connection:
+                cursor = await connection.execute("SELECT id, time_zone FROM users WHERE id = ANY(%s)", (mine,))
+                found |= {int(str(user_id)): str(zone) for user_id, zone in await cursor.fetchall()}
+        return found
 
     async def write(self, batches: Sequence[Effects]) -> dict[str, int]:
-        """One transaction for batches in their order, of what is new in them; calls must not overlap.
+        """One transaction a database for batches in their order, of what is new in them; calls must not overlap.
 
-        How many rows were written, by kind.
+        How many rows were written, by kind. Where one of several databases fails, the others may have what is theirs:
+        written once more, it changes nothing.
         """
-        users = [(user_id, user) for effects in batches for user_id, user in self._news(effects)]
+        users = self._news(batches)
         found = {
             "users": len(users), "devices": sum(len(effects.registered) for effects in batches),
             "removed": sum(len(effects.removed) for effects in batches),
@@ -50,41 +68,96 @@ class WriteBack:
         if not any(found.values()):
             return found
         try:
-            async with self._pool.connection() as connection:
-                await connection.execute(self._stage)
-                for n in range(await _stage_users(connection, users)):
-                    await connection.execute(self._merge_users, {"pass": n})
-                for effects in batches:
-                    await self._write_devices(connection, effects)
+            await self._write(users, batches)
         except BaseException:
             for user_id, _ in users:
                 self._recent.forget(user_id)
             raise
         return found
 
-    async def _write_devices(self, connection: AsyncConnection[tuple[object, ...]], effects: Effects) -> None:
-        if effects.registered:
+    async def _write(self, users: Sequence[tuple[int, UserActivity]], batches: Sequence[Effects]) -> None:
+        shares = self._databases.share((user_id, (user_id, user)) for user_id, user in users)
+        devices: dict[Database, list[_Devices]] = {}
+        for effects in batches:
+            for database, mine in self._devices_of(effects).items():
+                devices.setdefault(database, []).append(mine)
+        writing = [
+            self._write_to(database, shares.get(database, []), devices.get(database, []))
+            for database in self._databases
+            if database in shares or database in devices
+        ]
+        # Each to its end: no transaction may still be under way when the batches are written once more.
+        for result in await asyncio.gather(*writing, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        registered = [event for effects in batches for event in effects.registered.values()]
+        await self._moved.settle(
+            {event.token for event in registered}, {event.fcm_token for event in registered if event.fcm_token}
+        )
+
+    async def _write_to(
+        self, database: Database, users: Sequence[tuple[int, UserActivity]], batches: Sequence[_Devices]
+    ) -> None:
+        async with self._pools.of(database).connection() as connection:
+            await connection.execute(self._stage)
+            for n in range(await _stage_users(connection, users)):
+                await connection.execute(self._merge_users, {"pass": n})
+            for devices in batches:
+                await self._write_devices(connection, devices)
+
+    def _devices_of(self, effects: Effects) -> dict[Database, _Devices]:
+        found: dict[Database, _Devices] = {}
+        for event in effects.registered.values():
+            found.setdefault(self._databases.for_user(event.user_id), _Devices()).registered.append(event)
+        for (user_id, device_id), at in effects.removed.items():
+            found.setdefault(self._databases.for_user(user_id), _Devices()).removed.append((user_id, device_id, at))
+        return found
+
+    async def _write_devices(self, connection: AsyncConnection[tuple[object, ...]], devices: _Devices) -> None:
+        if devices.registered:
             await connection.execute("TRUNCATE staged_devices")
-            await _stage_devices(connection, effects)
+            await _stage_devices(connection, devices.registered)
             await connection.execute(self._merge_devices)
-        if effects.removed:
-            await _remove_devices(connection, effects.removed)
+        if devices.removed:
+            await _remove_devices(connection, devices.removed)
 
     def forget(self) -> None:
         """Others may have written since: what is remembered holds only for as long as the users' events come here."""
         self._recent = Recent()
 
-    def _news(self, effects: Effects) -> Iterator[tuple[int, UserActivity]]:
+    def _news(self, batches: Sequence[Effects]) -> list[tuple[int, UserActivity]]:
         """Who is to be written; remembered as if it had been."""
-        for user_id in effects.deleted:
-            self._recent.forget(user_id)
-        # A device needs its user's row, whatever is remembered of it.
-        for user_id, _ in effects.registered:
-            self._recent.forget(user_id)
-        for user_id, user in effects.users.items():
+        for effects in batches:
+            for user_id in effects.deleted:
+                self._recent.forget(user_id)
+            # A device needs its user's row, whatever is remembered of it.
+            for user_id, _ in effects.registered:
+                self._recent.forget(user_id)
+        found = []
+        for user_id, user in _folded([effects.users for effects in batches]):
             if facts := self._recent.news(user_id, user):
                 self._recent.remember(user_id, facts)
-                yield user_id, user
+                found.append((user_id, user))
+        return found
+
+
+def _folded(batches: Sequence[Mapping[int, UserActivity]]) -> Iterable[tuple[int, UserActivity]]:
+    """What batches say of their users, in their order: once each, but for who changed zones in between."""
+    if len(batches) == 1:
+        return batches[0].items()
+    last: dict[int, UserActivity] = {}
+    before: list[tuple[int, UserActivity]] = []
+    for users in batches:
+        for user_id, user in users.items():
+            known = last.get(user_id)
+            if known is None:
+                last[user_id] = user
+            elif known.time_zone == user.time_zone:
+                last[user_id] = known.then(user)
+            else:
+                before.append((user_id, known))
+                last[user_id] = user
+    return [*before, *last.items()]
 
 
 async def _stage_users(
@@ -138,9 +211,11 @@ def _micros(instant: float) -> int:
     return round(instant * 1e6)
 
 
-async def _stage_devices(connection: AsyncConnection[tuple[object, ...]], effects: Effects) -> None:
+async def _stage_devices(
+    connection: AsyncConnection[tuple[object, ...]], registered: Iterable[DeviceRegistered]
+) -> None:
     async with connection.cursor() as cursor, cursor.copy("COPY staged_devices FROM STDIN") as copy:
-        for event in effects.registered.values():
+        for event in registered:
             await copy.write_row(
                 (
                     event.user_id,
@@ -155,11 +230,11 @@ async def _stage_devices(connection: AsyncConnection[tuple[object, ...]], effect
 
 
 async def _remove_devices(
-    connection: AsyncConnection[tuple[object, ...]], removed: dict[tuple[int, str], float]
+    connection: AsyncConnection[tuple[object, ...]], removed: Iterable[tuple[int, str, float]]
 ) -> None:
     async with connection.cursor() as cursor:
         await cursor.executemany(
             "UPDATE devices SET retired_at = %s, retired_reason = 'removed' "
             "WHERE user_id = %s AND device_id = %s AND retired_at IS NULL AND registered_at <= %s",
-            [(utc(at), user_id, device_id, utc(at)) for (user_id, device_id), at in removed.items()],
+            [(utc(at), user_id, device_id, utc(at)) for user_id, device_id, at in removed],
         )

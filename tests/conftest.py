@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
 from infra.stack.stack import Stack
@@ -21,6 +22,10 @@ from shared.topics import ensure_topics
 
 NOON = 1_795_262_400.0
 """2026-11-21 12:00 UTC, when most tests begin."""
+
+# No test depends on how fast the machine is; what fails says how to see it again.
+hypothesis_settings.register_profile("surnia", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("surnia")
 
 _prefixes = count()
 

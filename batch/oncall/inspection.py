@@ -18,6 +18,7 @@ from shared.policy.localtime import local_date, local_time
 from shared.policy.window import comeback_due
 from shared.routes import BY_EMAIL, Routes
 from shared.settings import Settings
+from shared.store.databases import Databases, user_connection
 from shared.wire.address import masked
 from shared.wire.sends import Result, Target
 
@@ -26,7 +27,8 @@ async def inspect(settings: Settings, user: int, days: int) -> Inspection:
     """Everything about the user's last `days` local dates. Raises psycopg's errors where PostgreSQL does not answer."""
     now = settings.clock().now()
     async with await pauses.connect(settings) as connection:
-        facts = await _facts(connection, user, now)
+        async with user_connection(Databases.of(settings).for_user(user), connection) as theirs:
+            facts = await _facts(theirs, user, now)
         zone = str(facts["time_zone"]) if facts else "UTC"
         today = local_date(now, zone)
         # Tomorrow too: who has just flown west has had a date that is not over where the user is now.

@@ -113,17 +113,17 @@ def import_users(
 async def _import(
     settings: Settings, sources: list[ImportFile], rejects_path: Path, *, dry_run: bool
 ) -> list[ImportCounts]:
-    from batch.users.database import connected
     from batch.users.progress import progress_bar
     from batch.users.rejects import Rejects
+    from batch.users.spread import spread
 
     counts = []
     async with AsyncExitStack() as stack:
-        connection = None if dry_run else await stack.enter_async_context(connected(settings))
+        target = None if dry_run else await stack.enter_async_context(spread(settings))
         rejects = stack.enter_context(Rejects(rejects_path))
         for source in sources:
             with progress_bar(source.kind, source.source.total) as advance:
-                counts.append(await source.load(connection, rejects, advance))
+                counts.append(await source.load(target, rejects, advance))
     return counts
 
 
@@ -170,7 +170,7 @@ def generate(
                     advance(0, counts.users - advance.done)
             else:
                 if fresh and not yes and _named_by_environment():
-                    fail("--fresh would empty the database that SURNIA_POSTGRES_URL names; add --yes if you mean it.")
+                    fail("--fresh would empty what SURNIA_POSTGRES_URL or SURNIA_DATABASES name; --yes if you mean it.")
                 counts = run(_generate(settings, chunks, advance, fresh=fresh))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}; check the path and its permissions.")
@@ -185,20 +185,21 @@ def generate(
 
 
 def _named_by_environment() -> bool:
-    """Whether the database is somebody's own: such a one is not emptied on the way."""
-    return bool(GivenSettings().postgres_url)  # type: ignore[call-arg, unused-ignore]  # pydantic fills the fields
+    """Whether a database is somebody's own: such a one is not emptied on the way."""
+    given = GivenSettings()  # type: ignore[call-arg, unused-ignore]  # pydantic fills the fields
+    return bool(given.postgres_url or given.databases)
 
 
 async def _generate(
     settings: Settings, chunks: Iterable[list[GeneratedUser]], advance: Advance, *, fresh: bool
 ) -> LoadCounts:
-    from batch.users.database import connected, empty_tables
     from batch.users.load import load
+    from batch.users.spread import spread
 
-    async with connected(settings) as connection:
-        if fresh:
-            await empty_tables(connection)
-        return await load(connection, chunks, lambda more: advance(more, more))
+    if fresh:
+        async with spread(settings) as target:
+            await target.empty_tables()
+    return await load(settings, chunks, lambda more: advance(more, more))
 
 
 @users.command("show")
@@ -208,13 +209,13 @@ def show(
     """One user with devices, times as the user's wall clock shows them."""
     from rich.console import Console
 
-    from batch.users.database import connected
     from batch.users.show import NoSuchUserError, find_user, render
+    from shared.store.databases import Databases
 
     settings = read_settings()
 
     async def find() -> dict[str, Any]:
-        async with connected(settings) as connection:
+        async with await Databases.of(settings).for_user(identity).connect("surnia users") as connection:
             return await find_user(connection, identity, settings.clock().now())
 
     try:

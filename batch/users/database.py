@@ -21,13 +21,10 @@ _ATTEMPTS = 5
 
 
 @asynccontextmanager
-async def connected(target: Settings | Connection) -> AsyncIterator[Connection]:
-    """A connection to the database that the settings name, or the one that is given."""
-    if isinstance(target, AsyncConnection):
-        yield target
-        return
+async def connected(settings: Settings) -> AsyncIterator[Connection]:
+    """A connection to the main database."""
     connection = await AsyncConnection.connect(
-        target.require_postgres(), autocommit=True, application_name="surnia users", connect_timeout=5
+        settings.require_postgres(), autocommit=True, application_name="surnia users", connect_timeout=5
     )
     async with connection:
         yield connection
@@ -109,6 +106,18 @@ async def _run(connection: Connection, name: str) -> Any:
 def query(name: str) -> LiteralString:
     """The text of a query, of the file of that name."""
     return (_QUERIES / f"{name}.sql").read_text()
+
+
+async def remove_tokens(connection: Connection, tokens: Sequence[str], fcm_tokens: Sequence[str]) -> None:
+    """Devices with these tokens go; those that have one of the others beside theirs only lose it."""
+    async with connection.transaction():
+        await connection.execute("DELETE FROM devices WHERE token = ANY(%s)", (list(tokens),), prepare=False)
+        await connection.execute(
+            "UPDATE devices SET fcm_token = NULL, fcm_retired_at = NULL, fcm_retired_reason = NULL "
+            "WHERE fcm_token = ANY(%s)",
+            (list(fcm_tokens),),
+            prepare=False,
+        )
 
 
 async def empty_tables(connection: Connection) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.users.database import Connection, merge_devices, merge_users
 from batch.users.rejects import Rejects
 from batch.users.rows import DeviceRow, UserRow
 from batch.users.source import FileFormat, RawChunk, Source, open_source
+from batch.users.spread import Spread
 from batch.users.validate import BadRowError, DeviceParser, UserParser, is_devices, unknown_columns
 
 Progress = Callable[[int, int], None]
@@ -42,10 +42,8 @@ class ImportFile:
         self.parse: UserParser | DeviceParser = (DeviceParser if self.devices else UserParser)(self.source.header, now)
         self.kind = "devices" if self.devices else "users"
 
-    async def load(
-        self, connection: Connection | None, rejects: Rejects, progress: Progress | None = None
-    ) -> ImportCounts:
-        """Bring the file into the database; without a connection only check it."""
+    async def load(self, target: Spread | None, rejects: Rejects, progress: Progress | None = None) -> ImportCounts:
+        """Bring the file into the databases; without them only check it."""
         counts = ImportCounts(self.kind, ignored_columns=unknown_columns(self.source.header))
         chunks = self.source.chunks()
         checked = self._next(chunks)
@@ -54,7 +52,7 @@ class ImportFile:
             # While PostgreSQL merges a chunk, a thread reads and checks the next one.
             async with asyncio.TaskGroup() as both:
                 coming = both.create_task(asyncio.to_thread(self._next, chunks))
-                merging = both.create_task(self._merge(connection, checked))
+                merging = both.create_task(self._merge(target, checked))
             bad = sorted([*checked.bad, *merging.result()])
             for position, reason, fields in bad:
                 rejects.add(self.path, position, reason, fields)
@@ -82,14 +80,14 @@ class ImportFile:
                 checked.bad.append((position, str(error), fields))
         return checked
 
-    async def _merge(self, connection: Connection | None, checked: _Checked) -> list[tuple[int, str, list[str]]]:
+    async def _merge(self, target: Spread | None, checked: _Checked) -> list[tuple[int, str, list[str]]]:
         """Load the good rows; answers those that the database cannot take."""
-        if connection is None or not checked.good:
+        if target is None or not checked.good:
             return []
         if not self.devices:
-            await merge_users(connection, [row for row in checked.good if isinstance(row, UserRow)])
+            await target.merge_users([row for row in checked.good if isinstance(row, UserRow)])
             return []
-        orphans = await merge_devices(connection, [row for row in checked.good if isinstance(row, DeviceRow)])
+        orphans = await target.merge_devices([row for row in checked.good if isinstance(row, DeviceRow)])
         rows = (checked.raw.rows[checked.places[place]] for place in orphans)
         return [(position, "user_id: no such user; import the users first", fields) for position, fields in rows]
 

@@ -18,7 +18,7 @@ from infra.stack.state import exclusive
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-_DESCRIPTION = "Scans of the batch path that may read the database at once (SURNIA_SCANS_PER_DATABASE)"
+_DESCRIPTION = "Scans of the batch path at once: SURNIA_SCANS_PER_DATABASE for each database"
 
 
 def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) -> bool:
@@ -32,8 +32,9 @@ def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) ->
             report("bringing Airflow's tables up to date")
             _cli(settings, "db", "migrate")
             _sign(settings)
-        if slots != settings.scans_per_database:
-            report(f"giving the pool {POOL} {settings.scans_per_database} slots")
+        wanted = _slots(settings)
+        if slots != wanted:
+            report(f"giving the pool {POOL} {wanted} slots")
             _set_pool(settings)
             return True
         return not migrated
@@ -71,13 +72,18 @@ def _signature(revision: str | None) -> str:
     return f"apache-airflow {version('apache-airflow')} at {revision}"
 
 
+def _slots(settings: Settings) -> int:
+    """As many as all databases together let in; whoever finds his own database full waits there (batch/pressure.py)."""
+    return settings.scans_per_database * max(1, len(settings.databases))
+
+
 def _set_pool(settings: Settings) -> None:
     # Straight to the table: the command line needs three seconds to do the same.
     with psycopg.connect(database_url(settings), connect_timeout=5) as connection:
         connection.execute(
             "INSERT INTO slot_pool (pool, slots, description, include_deferred) VALUES (%s, %s, %s, false) "
             "ON CONFLICT (pool) DO UPDATE SET slots = excluded.slots, description = excluded.description",
-            (POOL, settings.scans_per_database, _DESCRIPTION),
+            (POOL, _slots(settings), _DESCRIPTION),
         )
 
 

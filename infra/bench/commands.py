@@ -216,7 +216,7 @@ def _servers(console: Console, name: str = "bench", *, keep: bool = False) -> It
 def _environment(stack: Stack) -> dict[str, str]:
     """What a process needs to know of these servers."""
     found = {f"SURNIA_{name.upper()}": value for name, value in stack.addresses().items()}
-    return found | {"SURNIA_STATE_DIR": str(stack.state_dir)}
+    return found | {"SURNIA_STATE_DIR": str(stack.state_dir), "SURNIA_DATABASES": ""}
 
 
 def _write(json_file: Path | None, figures: object) -> None:

@@ -104,6 +104,7 @@ class World:
         buckets = max(1, self._users // 256 // USERS_A_BUCKET)
         values = {f"SURNIA_{name.upper()}": value for name, value in addresses.items()} | {
             "SURNIA_STATE_DIR": str(self.state_dir),
+            "SURNIA_DATABASES": "",
             "SURNIA_CLOCK_FILE": str(self.clock_file),
             # New topics every time: a consumer group's offsets outlive a topic that is deleted and made again.
             "SURNIA_TOPIC_PREFIX": f"{PREFIX}{round(SystemClock().now())}.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.stack.errors import PartError
+from shared.store.addresses import place_of
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
-def migrate(postgres_url: str) -> str:
-    """Bring the database's tables up to date; gives a line for the reader."""
+def migrate(settings: Settings) -> str:
+    """Bring the tables of the main database up to date, and of those that have users; gives a line for the reader."""
+    from shared.store.databases import Databases
     from shared.store.migrate import upgrade
 
-    try:
-        upgrade(postgres_url)
-    except Exception as error:
-        raise PartError("PostgreSQL", f"its tables could not be brought up to date: {error}") from error
-    return "tables up to date"
+    named = [(each.name, each.url.get_secret_value()) for each in Databases.of(settings) if not each.is_main]
+    for name, url in [("", settings.require_postgres()), *named]:
+        try:
+            upgrade(url)
+        except Exception as error:
+            whose = f"the tables of {name} (SURNIA_DATABASES)" if name else "its tables"
+            raise PartError("PostgreSQL", f"{whose} could not be brought up to date: {error}") from error
+    return f"tables up to date in {len(named) + 1} databases" if named else "tables up to date"
 
 
 def create_topics(settings: Settings) -> str:
@@ -47,6 +52,7 @@ def fingerprint(name: str, settings: Settings) -> str:
         files = [_SHARED / "topics.py"]
         digest.update(repr((settings.topic_prefix, settings.partitions, settings.replication)).encode())
     else:
+        digest.update(repr([place_of(each.url.get_secret_value()) for each in settings.databases]).encode())
         files = sorted(path for path in (_SHARED / "store").rglob("*") if path.suffix in {".py", ".sql", ".ini"})
     for path in files:
         digest.update(str(path.relative_to(_SHARED)).encode())

@@ -57,6 +57,8 @@ class Stack:
             named = {key: getattr(self._settings, key) for key in self._settings.model_fields_set}
         # A part that is not up has no address: neither the environment's nor another stack's may slip in.
         none: dict[str, Any] = {part.setting: None for part in self.parts.values()}
+        if self._settings is None:
+            none["databases"] = ()  # Ours alone, as a bench's: the users' own databases are no part of it.
         return GivenSettings(**{**named, "state_dir": self.state_dir, **none, **self.addresses()})
 
     def up(
@@ -242,11 +244,13 @@ class Stack:
 
     def _prepare(self, part: Part, address: str, report: Callable[[str], None]) -> str:
         """Create missing tables or topics; gives what was done, in words."""
+        from pydantic import SecretStr
+
         from infra.stack.prepare import create_topics, migrate
 
         if part.name == "postgres":
             report("bringing tables up to date")
-            return migrate(address)
+            return migrate(self.settings().model_copy(update={"postgres_url": SecretStr(address)}))
         if part.name == "kafka":
             report("creating topics")
             return create_topics(self.settings().model_copy(update={"kafka_brokers": address}))

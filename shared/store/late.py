@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import msgspec
 
+from shared.store.databases import Databases, living
 from shared.store.erased import Erased
 from shared.store.partitions import Connection
 
@@ -16,7 +17,8 @@ from shared.store.partitions import Connection
 class PlannedPages:
     """The planners' record, as far as erased users stand in it. One a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
         self._erased = Erased()
         self._query = (files("shared.store") / "queries" / "erase_planned.sql").read_text()
 
@@ -31,7 +33,7 @@ class PlannedPages:
             if not found:
                 return 0
             # Who came back under the same id is a user like any other.
-            back = await users_of(connection, found)
+            back = await living(self._databases, connection, found)
             gone = {user_id: erasure.pseudonym for user_id, erasure in found.items() if user_id not in back}
             entries = 0
             for day in days if gone else ():
@@ -54,9 +56,3 @@ class PlannedPages:
         cursor = await connection.execute(self._query, values, prepare=False)
         rows = msgspec.convert(await cursor.fetchall(), list[tuple[list[int], str]])
         return [(pseudonym, campaign) for page, campaign in rows for pseudonym in page]
-
-
-async def users_of(connection: Connection, user_ids: Collection[int]) -> set[int]:
-    """Those of some ids that belong to a user."""
-    cursor = await connection.execute("SELECT id FROM users WHERE id = ANY(%s)", (list(user_ids),))
-    return {user_id for (user_id,) in msgspec.convert(await cursor.fetchall(), list[tuple[int]])}

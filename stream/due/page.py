@@ -67,10 +67,9 @@ class PageFirer:
         Its steps are in the order in which a crash between any two of them loses nobody; safe to repeat.
         """
         runtime = self._runtime
-        async with runtime.firing.connection() as connection:
-            ids = outbox.array({one.due.user_id for one in page})
-            cursor = await connection.execute(self._query, (ids,), binary=True)
-            found = self._sort(page, users_of(await cursor.fetchall()))
+        found = self._sort(page, await self._look_up({one.due.user_id for one in page}))
+        # Not before: whoever waits for a database that has users should not keep a connection from the others.
+        async with runtime.firing.main.connection() as connection:
             written = await self._planner.write(connection, found.candidates, found.denied)
             if written.id is not None:
                 await outbox.delete(connection, written.id)
@@ -91,6 +90,14 @@ class PageFirer:
             if (one.kind.name, one.due.user_id) in paused:
                 result.paused.setdefault(one.kind.name, set()).add(one.shard)
         return result
+
+    async def _look_up(self, user_ids: AbstractSet[int]) -> dict[int, User]:
+        pools, found = self._runtime.firing, dict[int, User]()
+        for database, mine in pools.databases.group(user_ids).items():
+            async with pools.of(database).connection() as connection:
+                cursor = await connection.execute(self._query, (outbox.array(mine),), binary=True)
+                found |= users_of(await cursor.fetchall())
+        return found
 
     def _sort(self, page: Sequence[Waiting], users: Mapping[int, User]) -> _Sorted:
         runtime, found = self._runtime, _Sorted()

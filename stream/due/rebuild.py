@@ -17,6 +17,7 @@ import structlog
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import UnknownTimeZoneError, local_date
 from shared.policy.window import QuietHours, practice_due, streak_saver_on
+from shared.store.databases import Database
 from stream.due.index import Practised
 from stream.keeping import tables
 from stream.runtime import Runtime
@@ -41,22 +42,35 @@ class Rebuilt(NamedTuple):
 
 async def expected(runtime: Runtime) -> int:
     """About how many users a rebuild reads: the database's guess, which costs nothing."""
-    async with await tables.connect(runtime.settings) as connection:
-        return await tables.expected(connection, _query(runtime.clock.now()))
+    found = 0
+    for database in runtime.users.databases:
+        async with await database.connect("surnia due") as connection:
+            found += await tables.expected(connection, _query(runtime.clock.now(), database))
+    return found
 
 
 async def rebuild(runtime: Runtime, progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
     """Schedule every user whose last practice has a reminder ahead of it. Harmless to repeat, and while workers run.
 
-    `progress` is told how many more users have been dealt with. Memory is bounded by two pages. The table is read in
-    one transaction. Raises what `shared.patience.SERVER_TROUBLE` lists.
+    `progress` is told how many more users have been dealt with. Memory is bounded by two pages. One database after the
+    other, each one's table in one transaction. Raises what `shared.patience.SERVER_TROUBLE` lists.
     """
+    scheduled = unknown = 0
+    for database in runtime.users.databases:
+        found = await _rebuild(runtime, database, progress)
+        scheduled, unknown = scheduled + found.scheduled, unknown + found.unknown_zone
+    if unknown:
+        log.error("users with an unknown time zone cannot be reminded", users=unknown)
+    return Rebuilt(scheduled, unknown)
+
+
+async def _rebuild(runtime: Runtime, database: Database, progress: Callable[[int], None]) -> Rebuilt:
     now = runtime.clock.now()
     scheduled = unknown = 0
     writing: asyncio.Task[None] | None = None
-    async with await tables.connect(runtime.settings) as connection:
+    async with await database.connect("surnia due") as connection:
         try:
-            async for rows in tables.pages(connection, _query(now)):
+            async for rows in tables.pages(connection, _query(now, database)):
                 lessons = [lesson for row in rows if (lesson := _next(runtime.quiet, now, row)) is not None]
                 unknown += len(rows) - len(lessons)
                 ahead_of = [lesson for lesson in lessons if has_reminder(lesson)]
@@ -71,13 +85,11 @@ async def rebuild(runtime: Runtime, progress: Callable[[int], None] = lambda _: 
             if writing:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
-    if unknown:
-        log.error("users with an unknown time zone cannot be reminded", users=unknown)
     return Rebuilt(scheduled, unknown)
 
 
-def _query(now: float) -> tables.Query:
-    return tables.practised(now - DAYS, _PAGE)
+def _query(now: float, database: Database) -> tables.Query:
+    return tables.practised(now - DAYS, sorted(database.shards), _PAGE)
 
 
 async def _write(runtime: Runtime, lessons: Sequence[Practised], read: int, progress: Callable[[int], None]) -> None:

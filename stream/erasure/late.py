@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from shared.store.connections import Pool
+from shared.store.databases import UserPools
 from shared.store.erased import Erased
 from shared.wire.sends import OutcomeBatch
 from stream.erasure.store import Store
@@ -18,10 +18,10 @@ class LateOutcomes:
     """One process's. Must be asked when the rows are committed: who erases tells the names first and looks through the
     ledger then, so one of the two finds them."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pools: UserPools) -> None:
+        self._pool = pools.main
         self._erased = Erased()
-        self._store = Store(key_days=0)
+        self._store = Store(pools.databases, key_days=0)
 
     async def mend(self, batches: Sequence[OutcomeBatch]) -> None:
         """Rows of these outcomes under the pseudonyms of users who were erased; harmless to repeat."""

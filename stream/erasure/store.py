@@ -10,8 +10,9 @@ from importlib.resources import files
 import msgspec
 import numpy as np
 
+from shared.store.databases import Databases, living
 from shared.store.erased import Erased, Erasure, Secret
-from shared.store.late import PlannedPages, users_of
+from shared.store.late import PlannedPages
 from shared.store.partitions import Connection, days_of
 
 _LOCK = 0x73_75_72_6E_69_65
@@ -25,10 +26,11 @@ Campaigns = dict[str, list[int]]
 class Store:
     """One process's. Raises psycopg's errors where the database does not answer; harmless to repeat."""
 
-    def __init__(self, key_days: int) -> None:
+    def __init__(self, databases: Databases, key_days: int) -> None:
+        self._databases = databases
         self._key_days = key_days
         self._erased = Erased()
-        self._pages = PlannedPages()
+        self._pages = PlannedPages(databases)
         queries = files("stream") / "queries"
         self._stage = (queries / "stage_outcomes.sql").read_text()
         self._merge = (queries / "merge_ledger.sql").read_text()
@@ -76,7 +78,7 @@ class Store:
         return msgspec.convert(row, tuple[int])[0]
 
     async def remove_users(self, connection: Connection, users: Sequence[int]) -> dict[int, int]:
-        """Users and their devices; user -> devices, of those that there were."""
+        """Users and their devices in the connection's database; user -> devices, of those that there were."""
         cursor = await connection.execute(self._users, {"users": list(users)})
         return dict(msgspec.convert(await cursor.fetchall(), list[tuple[int, int]]))
 
@@ -99,7 +101,7 @@ class Store:
 
         `days`: those dates alone, and of users who came back only what was due before. None: all dates, and all rows.
         """
-        back = await users_of(connection, users) if days is not None else ()
+        back = await living(self._databases, connection, users) if days is not None else ()
         values = {
             "users": list(users),
             "pseudonyms": [each.pseudonym for each in users.values()],

@@ -71,7 +71,7 @@ class Restoring:
             await self._ledger(connection)
             await self._messages(reader, "sends and outcomes in Kafka", committed, ends)
             await self._activity(reader, await self._events_from(reader, handled), last_event)
-            await self._users(connection)
+            await self._users()
             # What was under way when the gate was lost has been written down by now, but for moments.
             await self._outbox(connection)
             newest = await reader.ends(*lanes, topics.outcomes)
@@ -170,8 +170,15 @@ class Restoring:
         zones = {user_id: user.time_zone for user_id, user in effects.users.items()}
         await self._schedule(effects.practised(self._runtime.quiet), effects.started(), zones)
 
-    async def _users(self, connection: tables.Connection) -> None:
-        query = tables.users(self._now - DAYS, self._shards)
+    async def _users(self) -> None:
+        for database, shards in self._runtime.users.databases.parts(self._shards).items():
+            async with await database.connect("surnia gate") as connection:
+                await self._users_of(connection, shards)
+        # Users that PostgreSQL does not know yet, or has not heard of for days.
+        await self._opt_outs([(user_id, zone, bits) for user_id, (zone, bits) in self._choices.items() if bits])
+
+    async def _users_of(self, connection: tables.Connection, shards: Sequence[int]) -> None:
+        query = tables.users(self._now - DAYS, shards)
         async for rows in self._watched("users", connection, query):
             marks: list[tuple[int, date]] = []
             lessons: list[Practised] = []
@@ -191,8 +198,6 @@ class Restoring:
             await self._marks(marks)
             await self._opt_outs(wishes)
             await self._schedule(lessons, [], zones)
-        # Users that PostgreSQL does not know yet, or has not heard of for days.
-        await self._opt_outs([(user_id, zone, bits) for user_id, (zone, bits) in self._choices.items() if bits])
 
     async def _marks(self, marks: Sequence[tuple[int, date]]) -> None:
         self._done.marks += len(marks)

@@ -53,11 +53,12 @@ def users(since: float, shards: Sequence[int]) -> Query:
     )
 
 
-def practised(since: float, page: int) -> Query:
+def practised(since: float, shards: Sequence[int], page: int) -> Query:
     """Who practised since an instant (unix seconds)."""
     return Query(
-        "SELECT id, time_zone, last_practice_at, last_practice_date FROM users WHERE last_practice_at > %s",
-        (utc(since),),
+        "SELECT id, time_zone, last_practice_at, last_practice_date FROM users WHERE last_practice_at > %s "
+        "AND (%s::int[] IS NULL OR shard = ANY(%s))",
+        (utc(since), *_twice(shards)),
         page,
     )
 

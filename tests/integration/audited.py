@@ -73,7 +73,7 @@ class Day:
         if kafka:
             await self._runtime.producer.write([Record(topic, key, encode(batch))])
         if ledger:
-            await Ledger(self._runtime.pool).write([batch])
+            await Ledger(self._runtime.users).write([batch])
         if kafka and ledger:
             await read_everything(self._runtime.settings, "ledger", topic)
 

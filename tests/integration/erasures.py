@@ -63,7 +63,7 @@ async def answer(
     if kafka:
         await runtime.producer.write([Record(runtime.topics.outcomes, None, encode(batch))])
     if ledger:
-        await Ledger(runtime.pool).write([batch])
+        await Ledger(runtime.users).write([batch])
 
 
 async def live(runtime: Runtime, *users: int) -> None:

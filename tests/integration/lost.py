@@ -156,7 +156,7 @@ class History:
         await self._runtime.gate.settle(path, delivered)
         outcomes = [outcome(each, result, "a_reason") for each, result in zip(sends, results, strict=True)]
         half = len(outcomes) // 2
-        await Ledger(self._runtime.pool).write([OutcomeBatch(path, tuple(outcomes[:half]))])
+        await Ledger(self._runtime.users).write([OutcomeBatch(path, tuple(outcomes[:half]))])
         await self._runtime.producer.write(
             [Record(self._runtime.topics.outcomes, None, encode(OutcomeBatch(path, tuple(outcomes[half:]))))]
         )

@@ -34,7 +34,7 @@ async def write_sends(runtime: Runtime, *sends: Send, path: Path = Path.stream) 
 
 
 async def write_ledger(runtime: Runtime, *ended: tuple[Send, Result, str], path: Path = Path.stream) -> None:
-    await Ledger(runtime.pool).write([OutcomeBatch(path, tuple(outcome(*each) for each in ended))])
+    await Ledger(runtime.users).write([OutcomeBatch(path, tuple(outcome(*each) for each in ended))])
 
 
 async def commit(settings: Settings, role: str, *topics: str) -> None:

@@ -107,7 +107,7 @@ class World:
 
     async def ledger(self) -> None:
         records = (await read(self.settings, self.runtime.topics.outcomes))[-8:]
-        await Ledger(self.runtime.pool).write([decode_outcomes(record.value) for record in records])
+        await Ledger(self.runtime.users).write([decode_outcomes(record.value) for record in records])
 
     async def erase(self) -> None:
         user = self.random.choice(USERS)
@@ -126,7 +126,7 @@ class World:
         while self.open:
             await self.answer()
         records = await read(self.settings, self.runtime.topics.outcomes)
-        await Ledger(self.runtime.pool).write([decode_outcomes(record.value) for record in records])
+        await Ledger(self.runtime.users).write([decode_outcomes(record.value) for record in records])
         await read_everything(self.settings, "ledger", self.runtime.topics.outcomes)
         sql(self.settings, "TRUNCATE outbox")
         await read_everything(self.settings, "delivery", self.runtime.topics.urgent)

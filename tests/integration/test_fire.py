@@ -322,7 +322,7 @@ async def test_so_many_pages_are_under_way_at_once_as_the_setting_says_and_no_mo
         monkeypatch.setattr(runtime.producer, "write", counted_write)
         monkeypatch.setattr(runtime.due, "read", counted_read)
         assert await Firing(runtime).fire(ALL) == len(crowd)
-        assert runtime.firing.get_stats()["pool_max"] == at_once
+        assert runtime.firing.main.get_stats()["pool_max"] == at_once
         assert {send.user_id for send in await sends_in(settings, runtime.topics.urgent)} == set(crowd)
     assert most <= at_once
     assert max(in_hand) <= 10, "of a shard at a time"

@@ -76,7 +76,7 @@ async def book(runtime: Runtime, *more: Outcome, path: Path = Path.stream) -> No
     records = await read(runtime.settings, runtime.topics.outcomes)
     values = [record.value for record in records] + [encode(OutcomeBatch(path, more))]
     messages = [message(value, runtime.topics.outcomes, 0, n) for n, value in enumerate(values)]
-    await handle_outcomes(runtime, Ledger(runtime.pool), messages)
+    await handle_outcomes(runtime, Ledger(runtime.users), messages)
 
 
 @pytest.fixture

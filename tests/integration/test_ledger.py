@@ -32,7 +32,7 @@ Deliver = Callable[..., Awaitable[None]]
 @pytest.fixture
 def deliver(runtime: Runtime) -> Deliver:
     """Hands one batch of messages to the ledger's agent: batches of outcomes, or raw bytes."""
-    ledger = Ledger(runtime.pool)
+    ledger = Ledger(runtime.users)
 
     async def deliver(*batches: OutcomeBatch | bytes) -> None:
         raw = [batch if isinstance(batch, bytes) else encode(batch) for batch in batches]
@@ -129,7 +129,7 @@ async def test_whatever_is_repeated_and_in_whatever_order_the_same_results_stay(
 ) -> None:
     """And they are those that the audit makes of the same outcomes in Kafka."""
     sql(settings, "TRUNCATE ledger")
-    ledger = Ledger(runtime.pool)
+    ledger = Ledger(runtime.users)
     again = data.draw(st.lists(st.sampled_from(facts), max_size=6))
     order = data.draw(st.permutations(facts + again))
     size = data.draw(st.integers(1, len(order)))
@@ -159,7 +159,7 @@ async def test_workers_that_write_the_same_rows_at_once_wait_for_one_another(
     orders = (users, users[::-1], users[::2] + users[1::2])
     results_of = (Result.denied, Result.delivered, Result.failed)
     batches = [stream(*(outcome(r, user) for user in order)) for order, r in zip(orders, results_of, strict=True)]
-    await asyncio.gather(*(Ledger(runtime.pool).write([batch]) for batch in batches * 3))
+    await asyncio.gather(*(Ledger(runtime.users).write([batch]) for batch in batches * 3))
     assert results(settings) == [(user, "stream", "delivered", "delivered") for user in users]
 
 

@@ -355,7 +355,7 @@ async def test_a_sweeper_that_dies_leaves_the_page_for_the_next_one(
     with monkeypatch.context() as patch:
         dies(patch, Producer, "write", after=after)
         with pytest.raises(KilledError):
-            await finish_oldest(connection, runtime.producer, small.outbox_seconds)
+            await finish_oldest(connection, runtime.producer, runtime.users.databases, small.outbox_seconds)
     assert len(in_outbox(small)) == 1
     assert await sweep(runtime) == 1
     assert {record.value for record in await read(small, runtime.topics.outcomes)} == {b"page 1"}

@@ -315,13 +315,12 @@ def test_generating_again_merges_and_fresh_starts_over(bench: Bench) -> None:
     assert bench.sql("SELECT count(*) FROM users") == [(10,)]
 
 
-def test_a_population_loads_over_an_open_connection(bench: Bench) -> None:
-    settings = GivenSettings(_env_file=None)  # type: ignore[call-arg, unused-ignore]
+def test_a_population_loads_chunk_by_chunk(bench: Bench) -> None:
+    settings = GivenSettings(_env_file=None, postgres_url=bench.url)  # type: ignore[call-arg, unused-ignore]
     told: list[int] = []
 
     async def work() -> int:
-        async with await psycopg.AsyncConnection.connect(bench.url, autocommit=True) as connection:
-            return (await load(connection, Population(15_000, 1, NOW, settings), told.append)).users
+        return (await load(settings, Population(15_000, 1, NOW, settings), told.append)).users
 
     assert asyncio.run(work()) == 15_000 == sum(told)
 

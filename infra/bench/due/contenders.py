@@ -73,8 +73,8 @@ async def ours(_: Order) -> Report:
     await runtime.open()
     try:
         # Connected before it counts, as a worker is that has run for a while.
-        await runtime.firing.resize(runtime.settings.fire_concurrency, runtime.settings.fire_concurrency)
-        await runtime.firing.wait()
+        await runtime.firing.main.resize(runtime.settings.fire_concurrency, runtime.settings.fire_concurrency)
+        await runtime.firing.main.wait()
         await producer.write([])
         firing = Firing(runtime)
         await firing.fire([])
