@@ -91,6 +91,8 @@ async def bench_scan(settings: Settings, users: int, rounds: int, seconds: float
         shards = max(1, min(SHARDS, round(SHARDS * rate * seconds / due)))
         most = int(rate * seconds) if name == "orm_loop" else 0
         sides[name] = _Side(name, settings, Order(start, end, SHARDS if most else shards, most))
+    say("reading all that is due once, as a database in use has it in memory")
+    await _Side("limit", settings, Order(start, end, SHARDS)).turn(0)
     rates = await alternate(rounds, {name: side.turn for name, side in sides.items()}, say)
     midnight = datetime.combine(material.IDLE, time(12), UTC)
     idle = _Side("ours", settings, Order(midnight, midnight + timedelta(hours=1), SHARDS))
