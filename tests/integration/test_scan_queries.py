@@ -16,7 +16,7 @@ from batch.cells import Cells, slot_literals
 from batch.plan import Slot, plan
 from batch.rows import SESSION
 from infra.bench.scan import material
-from shared.identity import SHARDS
+from shared.identity import MAX_USER_ID, SHARDS, spread, spreads
 from shared.settings import Settings
 
 USERS = 200_000
@@ -123,3 +123,9 @@ def test_an_hour_with_nobody_reads_nothing(connection: Connection) -> None:
     idle = plan(noon, noon + timedelta(hours=1), Settings.model_validate({})).slots
     values: dict[str, object] = slot_literals(idle, range(len(idle))) | {"shards": list(range(SHARDS))}
     assert read_of(explained(connection, query("look"), values), "users") == 0
+
+
+def test_the_place_in_the_hour_is_the_same_in_sql(connection: Connection) -> None:
+    ids = [*range(1, 500), *(2**n - 1 for n in range(1, 64)), *(2**n for n in range(63)), MAX_USER_ID]
+    rows = connection.execute("SELECT surnia_spread(id) FROM unnest(%s::bigint[]) AS id", (ids,)).fetchall()
+    assert [place for (place,) in rows] == [spread(user) for user in ids] == spreads(np.array(ids)).tolist()
