@@ -27,6 +27,7 @@ _PARTS = (
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
+    "infra.simulate.commands",
     "infra.bench.commands",
 )
 
