@@ -9,14 +9,15 @@ def assumptions(mix: Mix) -> list[str]:
     """Of this mix."""
     b = mix.behaviour
     return [
-        "Users live where the world's city dwellers do (GeoNames), in their time zones. Their phones are iOS and Android "
-        "as in their countries (StatCounter); 3% have no device, 18% have two, 3% opted out of something.",
-        f"{_share(mix.active)} are active. {_share(b.regular)} of them practise on {_share(b.regular_practises)} of their "
-        f"days, the others on {_share(b.casual_practises)}; {_share(b.keeps_hour)} of practices are in the user's own "
-        "hour, the others follow the curve of all: a small morning peak, a large one at 20:00 local.",
+        "Users live where the world's city dwellers do (GeoNames), in their time zones. Phones are iOS and "
+        "Android as in their countries (StatCounter); 3% have no device, 18% have two, 3% opted out of something.",
+        f"{_share(mix.active)} are active. {_share(b.regular)} of them practise on {_share(b.regular_practises)} of "
+        f"their days, the others on {_share(b.casual_practises)}; {_share(b.keeps_hour)} of practices are in the user's "
+        "own hour, the others follow the curve of all: a small morning peak, a large one at 20:00 local.",
         "A practice is 1 to 4 lessons, two events each, and one app_opened.",
-        f"Of active users a day {_share(b.abandons)} abandon a lesson and {_share(b.churns)} stop for good; of silent ones "
-        f"{_share(b.returning(mix.active))} return by themselves, and {_share(b.answers)} of those who get a comeback.",
+        f"Of active users a day {_share(b.abandons)} abandon a lesson and {_share(b.churns)} stop for good; of silent "
+        f"ones {_share(b.returning(mix.active))} return by themselves, and {_share(b.answers)} of those who get a "
+        "comeback.",
         "Silence has a heavy tail (days to the power of −1.2, 400 at most)."
         + (" It keeps that shape: for each who leaves it another becomes silent." if b.steady else ""),
         f"Who stands on rung {mix.stop_after + 1} of the ladder or higher answered none before, and is left alone."

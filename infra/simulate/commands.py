@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-_COUNT = re.compile(r"(\d[\d_]*)(\.\d+)?([kKmMgG]?)")
+_COUNT = re.compile(r"([0-9][0-9_]*)(\.[0-9]+)?([kKmMgG]?)")
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 MOST_USERS = 10_000_000_000
 
@@ -34,7 +34,7 @@ def users_of(text: str) -> int:
 def ladder_of(text: str) -> tuple[int, ...]:
     """7,14,30 as days. Raises BadParameter."""
     days = text.split(",")
-    if len(days) > 50 or not all(re.fullmatch(r"\d{1,4}", day.strip()) and int(day) for day in days):
+    if len(days) > 50 or not all(re.fullmatch(r"[0-9]{1,4}", day.strip()) and int(day) for day in days):
         raise typer.BadParameter(f"{text[:40]!r}: write days of silence, such as 7,14,30,60,90", param_hint="--ladder")
     return tuple(sorted({int(day) for day in days}))
 
