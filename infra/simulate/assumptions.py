@@ -12,7 +12,7 @@ def assumptions(mix: Mix) -> list[str]:
         "Users live where the world's city dwellers do (GeoNames), in their time zones. Phones are iOS and "
         "Android as in their countries (StatCounter); 3% have no device, 18% have two, 3% opted out of something.",
         f"{_share(mix.active)} are active. {_share(b.regular)} of them practise on {_share(b.regular_practises)} of "
-        f"their days, the others on {_share(b.casual_practises)}; {_share(b.keeps_hour)} of practices are in the user's "
+        f"their days, the others on {_share(b.casual_practises)}; {_share(b.keeps_hour)} of practices are in their "
         "own hour, the others follow the curve of all: a small morning peak, a large one at 20:00 local.",
         "A practice is 1 to 4 lessons, two events each, and one app_opened.",
         f"Of active users a day {_share(b.abandons)} abandon a lesson and {_share(b.churns)} stop for good; of silent "
