@@ -26,6 +26,7 @@ from shared.clock import Clock
 from shared.gate import Gate, RedisGate
 from shared.patience import Sleep
 from shared.planning import Denial, Page, Planner
+from shared.policy.holdout import Holdout
 from shared.policy.kinds import COMEBACK, Path
 from shared.policy.window import QuietHours, expires_at
 from shared.producer import Producer
@@ -61,6 +62,7 @@ class _Row(msgspec.Struct, array_like=True):
     slot: int
     """The number of its slot in the plan, from 1."""
     email: str
+    unanswered: int
     device_ids: list[str] | None
     platforms: list[str] | None
     tokens: list[str] | None
@@ -114,6 +116,7 @@ class Scan:
         self._on_page = on_page
         self._sleep = sleep
         self._quiet = QuietHours.of(settings)
+        self._holdout = Holdout.of(settings)
         self._query = (files("batch") / "queries" / "page.sql").read_text()
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
@@ -155,7 +158,10 @@ class Scan:
                 np.array([row.user_id for row in rows], np.int64),
                 np.array([row.opted_out for row in rows], np.int16),
                 np.array([bool(send.targets or send.email) for send in sends], np.bool_),
-            )
+                np.array([row.unanswered for row in rows], np.int16),
+            ),
+            self._settings.stop_after,
+            self._holdout,
         ).tolist()
         candidates = [send for send, reason in zip(sends, reasons, strict=True) if not reason]
         denied = [Denial(send, REASONS[reason]) for send, reason in zip(sends, reasons, strict=True) if reason]

@@ -2,10 +2,10 @@
 -- The slots that are left come as parallel arrays; each is one descent of ix_users_silent. Devices: the live
 -- ones of the page's users only, by primary key. FCM tokens beside APNs' and the e-mail address:
 -- empty where there is none in use.
-SELECT page.id, page.locale, page.streak, page.opted_out, page.n, page.email, d.ids, d.platforms, d.tokens,
-       d.fcm_tokens
+SELECT page.id, page.locale, page.streak, page.opted_out, page.n, page.email, page.unanswered, d.ids, d.platforms,
+       d.tokens, d.fcm_tokens
 FROM (
-  SELECT u.id, u.locale, u.streak, u.opted_out, slot.n,
+  SELECT u.id, u.locale, u.streak, u.opted_out, slot.n, u.unanswered,
          CASE WHEN NOT u.email_opted_out AND u.email_retired_at IS NULL THEN coalesce(u.email, '') ELSE '' END AS email
   FROM unnest(%(numbers)s::int[], %(zones)s::text[], %(dates)s::date[]) AS slot(n, time_zone, last_active_date)
   JOIN users u ON u.shard = %(shard)s AND u.time_zone = slot.time_zone AND u.last_active_date = slot.last_active_date

@@ -43,6 +43,7 @@ def mix_of(
         settings.send_hour if send_hour is None else send_hour,
         spread_minutes,
         active_days=settings.active_days,
+        stop_after=settings.stop_after,
         daily_cap=settings.daily_cap,
         quiet_start=settings.quiet_start,
         quiet_end=settings.quiet_end,

@@ -81,6 +81,9 @@ class Holdout:
         return found
 
 
+NOBODY = Holdout({}, "")
+
+
 def _seed(salt: str, kind: str) -> int:
     return int.from_bytes(blake2b(f"{kind}\0{salt}".encode(), digest_size=8).digest(), "big")
 
