@@ -23,6 +23,7 @@ _PARTS = (
     "stream.delivery.turnstile.commands",
     "batch.commands",
     "batch.oncall.commands",
+    "batch.holdout.commands",
     "batch.maintenance_commands",
     "infra.airflow.commands",
     "infra.simulator.commands",
