@@ -25,8 +25,8 @@ def assumptions(mix: Mix) -> list[str]:
         else "The ladder goes on to its end.",
         "Comebacks of an hour are scanned and sent in the next one, as Airflow's data intervals end"
         + (f", spread over {mix.spread_minutes} minutes." if mix.spread_minutes else ", all at once."),
-        "Streak savers are due at 22:00 sharp, a zone's at one instant: they are counted as bursts, apart from the "
-        "busiest second. Practice and abandoned lessons fall evenly within their hour.",
+        "Streak savers are due at 22:00 sharp, a zone's at one instant: they are counted as bursts, those of an hour "
+        "as one, apart from the busiest second. Practice and abandoned lessons fall evenly within their hour.",
         "Every device takes what it is sent; "
         + ("users without a device get an e-mail." if mix.email else "there are no e-mails."),
         "On days when clocks are changed quiet hours may be off by an hour, and practice that is moved to the next "
