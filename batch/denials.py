@@ -30,7 +30,7 @@ class Candidates:
     """A bit for each kind's code."""
     reachable: npt.NDArray[np.bool_]
     """Whether there is a device, or an e-mail address that may be written to."""
-    unanswered: npt.NDArray[np.int16]
+    unanswered: npt.NDArray[np.int64]
     """Comebacks that were delivered since the last activity."""
 
 

@@ -23,8 +23,8 @@ def assumptions(mix: Mix) -> list[str]:
         f"Who stands on rung {mix.stop_after + 1} of the ladder or higher answered none before, and is left alone."
         if 0 < mix.stop_after < len(mix.ladder)
         else "The ladder goes on to its end.",
-        "Comebacks of an hour are scanned and sent in the next one, as Airflow's data intervals end"
-        + (f", spread over {mix.spread_minutes} minutes." if mix.spread_minutes else ", all at once."),
+        "Comebacks are scanned and sent when they are due, "
+        + (f"over {mix.spread_minutes} minutes from the send hour on." if mix.spread_minutes else "all at once."),
         "Streak savers are due at 22:00 sharp, a zone's at one instant: they are counted as bursts, those of an hour "
         "as one, apart from the busiest second. Practice and abandoned lessons fall evenly within their hour.",
         "Every device takes what it is sent; "

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from infra.simulate.mix import Mix
 from shared.policy.kinds import STREAK_SAVER_HOUR
 from shared.policy.localtime import instant_of
-from shared.policy.window import comeback_due
+from shared.policy.window import QuietHours, comeback_due, spread_window
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +30,15 @@ class Calendar:
         dates = [self.first + timedelta(days=n) for n in range(self.days)]
         self.midnight = self._table(lambda day, zone: instant_of(day, 0, zone), dates)
         self.comeback = self._table(lambda day, zone: comeback_due(day, mix.send_hour, zone), dates)
+        quiet = QuietHours(mix.quiet_start, mix.quiet_end)
+
+        def window(day: date, zone: str) -> float:
+            due = comeback_due(day, mix.send_hour, zone)
+            # The table takes the start away from all its times; this is none.
+            return self.start + (spread_window(due, mix.spread_minutes * 60, zone, quiet) if mix.spread_minutes else 0)
+
+        self.window = self._table(window, dates)
+        """Seconds over which a zone's comebacks of a date are spread."""
         self.saver = self._table(lambda day, zone: instant_of(day, STREAK_SAVER_HOUR, zone), dates)
 
     def number_of(self, day: date) -> int:

@@ -48,8 +48,9 @@ def simulate(
         int | None, typer.Option(min=0, max=23, help="Local hour of comebacks; default: the setting")
     ] = None,
     spread_minutes: Annotated[
-        int, typer.Option(min=0, max=60, help="An hour's comebacks are spread over so many minutes; 0: not at all")
-    ] = 60,
+        int | None,
+        typer.Option(min=0, max=240, help="Minutes over which comebacks are spread, 0: none; default: the setting"),
+    ] = None,
     start: Annotated[str | None, typer.Option("--date", help="First day, from 00:00 UTC; default: today")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same figures")] = 1,
     rates: Annotated[

@@ -14,7 +14,7 @@ _HOUR = 3600.0
 
 
 class Counts:
-    """Rows of hours. The first is the hour before the start: comebacks due in it are sent in the first hour."""
+    """Rows of hours. The first is for what was before the start, where that matters."""
 
     def __init__(self, mix: Mix, calendar: Calendar) -> None:
         self.hours = mix.hours
@@ -37,9 +37,9 @@ class Counts:
         """Timers that are set (`each` > 0) or gone at `at`."""
         self.timers += each * self._hours_of(np.maximum(at, -_HOUR), None)
 
-    def of(self, name: str, shift: int = 0) -> npt.NDArray[np.int64]:
-        """By hour from the start on; `shift` 1 tells each hour of the one before it."""
-        return self._by_name[name][1 - shift : self._rows - shift]
+    def of(self, name: str) -> npt.NDArray[np.int64]:
+        """By hour from the start on."""
+        return self._by_name[name][1:]
 
     def names(self, prefix: str) -> list[str]:
         """The names that begin so, without that beginning."""

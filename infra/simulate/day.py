@@ -12,6 +12,7 @@ from infra.simulate.calendar import Calendar
 from infra.simulate.counts import Counts
 from infra.simulate.mix import Mix
 from infra.simulate.people import Bools, People, World
+from shared.identity import SPREADS
 from shared.policy.kinds import (
     ABANDONED_AFTER,
     ABANDONED_LESSON,
@@ -216,7 +217,9 @@ class Days:
         back_at = calendar.midnight[day][people.zone[back]] + (hour + rng.random(len(back))) * _HOUR
 
         who = np.flatnonzero(rung)
-        at = calendar.comeback[day][people.zone[who]]
+        zone = people.zone[who]
+        # In whole seconds, as the planner has it.
+        at = calendar.comeback[day][zone] + np.floor(people.place[who] * calendar.window[day][zone] / SPREADS)
         if len(back):
             here = np.full(len(people), np.inf, np.float64)
             here[back] = back_at
@@ -226,8 +229,7 @@ class Days:
         stopped = rung[who] > self._mix.stop_after if self._mix.stop_after else none
         granted, sent = self._claim(people, _Due(COMEBACK, who, at, none), None, stopped)
         self._counts.add("scanned", at)
-        # The scan comes when the hour is over.
-        self._counts.add_fields(day, sent + _HOUR)
+        self._counts.add_fields(day, sent)
 
         answers = rng.random(len(granted), dtype=np.float32) < self._mix.behaviour.answers
         returned = np.concatenate((back, granted[answers]))

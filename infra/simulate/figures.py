@@ -115,19 +115,18 @@ class Loads:
 
     def __init__(self, mix: Mix, calendar: Calendar, counts: Counts, quotas: dict[str, float]) -> None:
         self.mix, self.quotas = mix, quotas
-        shift = {kind: int(kind == COMEBACK.name) for kind in REMINDERS}
         of = counts.of
         self.events, self.marks, self.user_rows = of("events"), of("marks"), of("user_rows")
         self.due = {kind: of(f"due.{kind}") for kind in REMINDERS}
-        self.scanned = of("scanned", 1)
-        self.claims = {"stream": of("claims.stream"), "batch": of("claims.batch", 1)}
+        self.scanned = of("scanned")
+        self.claims = {"stream": of("claims.stream"), "batch": of("claims.batch")}
         self.denied: dict[str, Row] = {}
         for kind in REMINDERS:
             for reason in counts.names(f"denied.{kind}."):
-                row = of(f"denied.{kind}.{reason}", shift[kind])
+                row = of(f"denied.{kind}.{reason}")
                 self.denied[reason] = self.denied.get(reason, 0) + row
-        self.sends = {kind: of(f"sends.{kind}", shift[kind]) for kind in REMINDERS}
-        pushes = {p: {kind: of(f"pushes.{p}.{kind}", shift[kind]) for kind in REMINDERS} for p in PROVIDERS}
+        self.sends = {kind: of(f"sends.{kind}") for kind in REMINDERS}
+        pushes = {p: {kind: of(f"pushes.{p}.{kind}") for kind in REMINDERS} for p in PROVIDERS}
         self.pushes: dict[str, Row] = {p: np.sum(list(mine.values()), axis=0) for p, mine in pushes.items()}
         self.burst = {p: mine[STREAK_SAVER.name] for p, mine in pushes.items()}
         self.peak = {p: self._peak(mine) for p, mine in pushes.items()}
@@ -152,7 +151,7 @@ class Loads:
         """A second's pushes: comebacks over their minutes, the others over the hour, streak savers apart."""
         even = sum(row for kind, row in pushes.items() if kind not in (COMEBACK.name, STREAK_SAVER.name))
         comebacks = pushes[COMEBACK.name]
-        return even / _HOUR + comebacks / (self.mix.spread_minutes * 60 if self.mix.spread_minutes else 1)
+        return even / _HOUR + comebacks / (min(self.mix.spread_minutes, 60) * 60 if self.mix.spread_minutes else 1)
 
     def _drain(self, provider: str) -> Row:
         quota, burst = self.quotas[provider], self.burst[provider]

@@ -52,7 +52,7 @@ class Mix(msgspec.Struct, frozen=True):
     ladder: tuple[int, ...] = (7, 14, 30, 60, 90)
     send_hour: int = 18
     spread_minutes: int = 60
-    """An hour's comebacks are spread over so many minutes; 0: all at once."""
+    """From the send hour on comebacks are spread over so many minutes; 0: all at once."""
     active_days: int = 7
     stop_after: int = 4
     """Comebacks without an answer after which a user is left alone; 0: never."""

@@ -13,6 +13,7 @@ from batch.users.places import places
 from batch.users.population import GeneratedUser
 from infra.simulate.calendar import Calendar
 from infra.simulate.mix import Mix
+from shared.identity import SPREADS, spreads
 from shared.policy.kinds import KINDS
 
 NEVER = -32_000
@@ -37,6 +38,8 @@ class People:
     opted_out: npt.NDArray[np.uint8]
     ios: npt.NDArray[np.uint8]
     android: npt.NDArray[np.uint8]
+    place: npt.NDArray[np.uint16]
+    """In the hour over which comebacks are spread (shared/identity.py)."""
     mail: Bools
     """Whether an e-mail may be sent."""
 
@@ -118,6 +121,7 @@ class World:
             np.where(refused, bits, 0).astype(np.uint8),
             ios,
             (devices - ios).astype(np.uint8),
+            rng.integers(0, SPREADS, n, dtype=np.uint16),
             rng.random(n, dtype=np.float32) < mailed,
         )
 
@@ -149,5 +153,6 @@ def generated(users: Iterable[GeneratedUser], calendar: Calendar) -> People:
         np.array([user.opted_out for user in found], dtype=np.uint8),
         np.array([each.count("ios") for each in platforms], dtype=np.uint8),
         np.array([each.count("android") for each in platforms], dtype=np.uint8),
+        spreads(np.array([user.id for user in found], dtype=np.int64)).astype(np.uint16),
         np.array([user.email is not None and not user.email_opted_out for user in found], dtype=np.bool_),
     )

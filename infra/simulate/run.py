@@ -30,7 +30,7 @@ def mix_of(
     active: float,
     ladder: tuple[int, ...] | None,
     send_hour: int | None,
-    spread_minutes: int,
+    spread_minutes: int | None,
     seed: int,
 ) -> Mix:
     """A mix with the settings' policy, but for what is given."""
@@ -41,7 +41,7 @@ def mix_of(
         active,
         ladder or tuple(sorted(set(settings.ladder_days))),
         settings.send_hour if send_hour is None else send_hour,
-        spread_minutes,
+        settings.spread_minutes if spread_minutes is None else spread_minutes,
         active_days=settings.active_days,
         stop_after=settings.stop_after,
         daily_cap=settings.daily_cap,

@@ -109,7 +109,7 @@ async def test_who_answered_none_is_left_alone(settings: Settings, stop_after: i
     add_users(settings, *(silent(user) for user in range(1, 5)))
     for user, n in ((1, 0), (2, 3), (3, 4), (4, 5)):
         sql(settings, "UPDATE users SET unanswered = %s WHERE id = %s", n, user)
-    mine = settings.model_copy(update={"stop_after": stop_after})
+    mine = settings.model_copy(update={"stop_after": stop_after, "spread_minutes": 0})
     planned = plan(START, START + timedelta(hours=1), mine)
     await record(mine, planned)
     summary = await scan(mine, planned, SHARDS)
@@ -120,7 +120,7 @@ async def test_who_answered_none_is_left_alone(settings: Settings, stop_after: i
 
 
 async def test_both_planners_deny_who_is_held_out(settings: Settings) -> None:
-    mine = settings.model_copy(update={"holdout": "comeback=50,practice=50", "holdout_salt": "x"})
+    mine = settings.model_copy(update={"holdout": "comeback=50,practice=50", "holdout_salt": "x", "spread_minutes": 0})
     holdout = Holdout.of(mine)
     users = range(1, 41)
     runtime = Runtime.of(mine)

@@ -28,7 +28,7 @@ def test_a_page_is_turned_down_as_each_of_its_users_would_be(
             np.array(columns[0], np.int64),
             np.array(columns[1], np.int16),
             np.array(columns[2], np.bool_),
-            np.array(columns[3], np.int16),
+            np.array(columns[3], np.int64),
         ),
         stop_after,
         holdout,
