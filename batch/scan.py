@@ -193,10 +193,12 @@ async def scan(
 
                 return await protected(settings, database, work)
 
-        async with asyncio.TaskGroup() as group:
-            parts = Databases.of(settings).parts(shards).items()
-            tasks = [group.create_task(of(database, mine)) for database, mine in parts]
-    summary = _together(plan, [task.result() for task in tasks])
+        parts = Databases.of(settings).parts(shards).items()
+        tasks = [asyncio.create_task(of(database, mine)) for database, mine in parts]
+        try:
+            summary = _together(plan, await asyncio.gather(*tasks))
+        finally:
+            await _end(*tasks)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
 

@@ -175,7 +175,7 @@ def test_an_hour_at_once_is_a_herd() -> None:
     flat, herd = (
         simulate(Mix(20_000, date(2026, 11, 23), 1, spread_minutes=minutes), (), quotas) for minutes in (60, 0)
     )
-    assert herd.totals == flat.totals
+    assert herd.totals["sends"] == pytest.approx(flat.totals["sends"], rel=0.01)
     assert herd.quotas[1].peak_per_s > 100 * flat.quotas[1].peak_per_s
 
 
