@@ -69,7 +69,7 @@ def scan(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count who is due; claim and send nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the batch path over an interval without Airflow, as a run of the DAG `silent_reminders` does: each user when due,
+    """Run the batch path over an interval without Airflow, as the DAG `silent_reminders` does: each user when due,
     so that an interval that is not over takes until its end."""
     import msgspec
     from rich.console import Console
