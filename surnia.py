@@ -23,10 +23,12 @@ _PARTS = (
     "stream.delivery.turnstile.commands",
     "batch.commands",
     "batch.oncall.commands",
+    "batch.holdout.commands",
     "batch.maintenance_commands",
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
+    "infra.simulate.commands",
     "infra.bench.commands",
 )
 

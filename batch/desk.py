@@ -20,6 +20,7 @@ from batch.rows import Rows
 from shared.clock import Clock
 from shared.gate.contract import Claim, Gate
 from shared.outbox import GRANTED, Decision
+from shared.policy.holdout import Holdout
 from shared.policy.kinds import COMEBACK, Path
 from shared.policy.window import QuietHours
 from shared.producer import Record
@@ -68,6 +69,8 @@ class Desk:
     def __init__(self, slots: Sequence[Slot], gate: Gate, settings: Settings, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
+        self._stop_after = settings.stop_after
+        self._holdout = Holdout.of(settings)
         self._moments = Moments(slots, QuietHours.of(settings))
         self._messages = Messages(slots, Topics.of(settings), settings.send_batch)
         self._days = sorted({slot.local_date for slot in slots})
@@ -79,7 +82,8 @@ class Desk:
         due = self._moments.due(slots, rows.user_ids)
         expires = self._moments.expires(slots, due)
         reachable = (lengths(rows.targets) > 0) | (lengths(rows.emails) > 0)
-        reasons = turned_down(Candidates(rows.user_ids, rows.opted_out.astype(np.int16), reachable))
+        candidates = Candidates(rows.user_ids, rows.opted_out.astype(np.int16), reachable, rows.unanswered)
+        reasons = turned_down(candidates, self._stop_after, self._holdout)
         answers = reasons.astype(np.int64) + _OWN
         asked = np.flatnonzero(reasons == 0)
         days = self._day_of[slots[asked]]

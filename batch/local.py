@@ -38,11 +38,11 @@ async def count(settings: Settings, plan: Plan) -> Count:
     """Count who stands on the planned slots; reads only, claims and sends nothing."""
     found: Counter[str] = Counter()
     query = (files("batch") / "queries" / "count.sql").read_text()
-    slots = slot_literals(plan.slots, range(len(plan.slots)))
     for database in Databases.of(settings):
         async with await database.connect("surnia count", replica=True) as connection:
             await connection.execute(SESSION)
-            cursor = await connection.execute(query, slots | {"shards": sorted(database.shards)})
+            values = slot_literals(plan.slots, range(len(plan.slots))) | {"shards": sorted(database.shards)}
+            cursor = await connection.execute(query, values)
             found.update(dict(msgspec.convert(await cursor.fetchall(), list[tuple[str, int]])))
     rows = sorted(found.items())
     return Count(plan.run_id, sum(n for _, n in rows), dict(rows))

@@ -36,6 +36,8 @@ class Rows:
     emails: Texts
     targets: Texts
     """Their devices as the inside of a JSON array; empty: none."""
+    unanswered: Ints
+    """Comebacks that were delivered since the last activity."""
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -80,6 +82,7 @@ class Reader:
             quotable(texts(found[4], ints(found[5]))),
             quotable(texts(found[6], ints(found[7]))),
             await self._targets(user_ids),
+            ints(found[8]),
         )
 
     async def _targets(self, user_ids: Ints) -> Texts:

@@ -19,7 +19,7 @@ from batch.desk import Decided, Desk
 from batch.pace import Constant, Pace
 from batch.pages import Page, add, read
 from batch.plan import Plan
-from batch.pressure import protected
+from batch.pressure import Adaptive, protected
 from batch.rounds import Rounds
 from batch.rows import Reader
 from shared import outbox
@@ -30,7 +30,7 @@ from shared.planning import Planner
 from shared.policy.kinds import Path
 from shared.producer import Producer
 from shared.settings import Settings
-from shared.store.databases import Databases
+from shared.store.databases import Database, Databases
 from shared.store.partitions import Connection
 
 _ASK_AGAIN_SECONDS = 1.0
@@ -83,40 +83,30 @@ class Scan:
         self._sleep = sleep
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
-        """Scan these shards from their checkpoints on, each user when due. Idempotent: a finished scan reads only its
-        checkpoints. Ends with the last user of the interval, at once where all of it is past."""
-        while True:
-            summary, wake = await self.once(plan, shards)
-            if wake is None:
-                return summary
-            await wait_until(wake, self._clock, self._sleep)
-
-    async def once(self, plan: Plan, shards: Sequence[int]) -> tuple[ScanSummary, float | None]:
-        """Scan who is due by now; what it came to so far, and when more are due, None where nobody is."""
+        """Scan these shards from their checkpoints on, each user when it is due. Idempotent: a finished scan reads only
+        its checkpoints. Ends with the last user of the interval, at once where all of it is past."""
         slots = await checkpoints.record_run(self._own, plan)
         found = await checkpoints.load(self._own, plan.run_id, list(shards))
-        left = {shard: checkpoint for shard, checkpoint in found.items() if not checkpoint.done}
-        wake = None
+        left = [shard for shard, checkpoint in found.items() if not checkpoint.done]
         if left:
             await self._reader.prepare()
-            rounds = await Rounds.look(self._reader, plan, slots, left)
+            rounds = await Rounds.look(self._reader, plan, slots, {shard: found[shard] for shard in left})
             desk = Desk(slots, self._gate, self._settings, self._clock)
             while (cells := rounds.next(self._clock.now())) is not None:
                 await self._walk(plan.run_id, desk, found, cells)
                 rounds.end()
-                wake = rounds.wake()
-                if wake is not None and self._clock.now() < wake:
-                    break
-            for checkpoint in left.values():
-                checkpoint.done = wake is None
-            await checkpoints.save(self._own, plan.run_id, left)
+                while (wake := rounds.wake()) is not None and self._clock.now() < wake:
+                    await self._sleep(min(_LOOK_SECONDS, wake - self._clock.now()))
+            for shard in left:
+                found[shard].done = True
+            await checkpoints.save(self._own, plan.run_id, {shard: found[shard] for shard in left})
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
             for (_, answer), n in checkpoint.counts.items():
                 counts[answer] += n
         granted = counts.pop("granted", 0)
         pages = sum(checkpoint.pages for checkpoint in found.values())
-        return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts)), wake
+        return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
 
     async def _walk(self, run_id: str, desk: Desk, places: Mapping[int, Checkpoint], cells: Cells) -> None:
         """All of some cells, page by page: one is read while the one before it is claimed and made into messages, and
@@ -182,46 +172,33 @@ async def _end(*tasks: asyncio.Task[Any] | None) -> None:
     await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def wait_until(moment: float, clock: Clock, sleep: Sleep) -> None:
-    """By a clock that may be turned."""
-    while (left := moment - clock.now()) > 0:
-        await sleep(min(_LOOK_SECONDS, left))
-
-
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own, each user when due. In a round one database after the other,
-    each when the scan has its turn there; between rounds no connection to them is held. Raises when a server does not
-    answer: a rerun continues."""
-    clock = settings.clock()
-    found: dict[str, ScanSummary] = {}
+    """Scan a group of shards with connections of its own, all their databases at once, each when the scan has its turn
+    there. Raises when a server does not answer: a rerun continues."""
     async with AsyncExitStack() as stack:
-        # Autocommit: no snapshot is held open while a page is claimed and sent.
-        own = await stack.enter_async_context(
-            await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
-        )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
-        left = dict(Databases.of(settings).parts(shards))
-        while left:
-            wakes: list[float] = []
-            for database, mine in list(left.items()):
 
-                async def work(
-                    users: Connection, pace: Pace, mine: Sequence[int] = mine
-                ) -> tuple[ScanSummary, float | None]:
-                    return await Scan(settings, clock, users, own, gate, producer, on_page, pace=pace).once(plan, mine)
+        async def of(database: Database, mine: Sequence[int]) -> ScanSummary:
+            # Autocommit: no snapshot is held open while a page is claimed and sent.
+            async with await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True) as own:
 
-                found[database.name], wake = await protected(settings, database, work)
-                if wake is None:
-                    del left[database]
-                else:
-                    wakes.append(wake)
-            if wakes:
-                await wait_until(min(wakes), clock, asyncio.sleep)
-    summary = _together(plan, list(found.values()))
+                async def work(users: Connection, pace: Adaptive) -> ScanSummary:
+                    clock = settings.clock()
+                    walk = Scan(settings, clock, users, own, gate, producer, on_page, sleep=pace.idle, pace=pace)
+                    return await walk.run(plan, mine)
+
+                return await protected(settings, database, work)
+
+        parts = Databases.of(settings).parts(shards).items()
+        tasks = [asyncio.create_task(of(database, mine)) for database, mine in parts]
+        try:
+            summary = _together(plan, await asyncio.gather(*tasks))
+        finally:
+            await _end(*tasks)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
 

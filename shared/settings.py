@@ -10,13 +10,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.clock import Clock, open_clock
+from shared.policy.holdout import shares
 from shared.policy.localtime import known_zones
 from shared.store.addresses import DatabaseAddress, read_addresses
 
+WEEK_HOURS = 192
+"""Eight days: the first of seven local dates is asked for until the last one is over, wherever that is."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -87,6 +90,17 @@ class Settings(BaseSettings):
         60, ge=0, le=240, description="Minutes from the send hour on over which its comebacks are spread; 0: none"
     )
     daily_cap: int = Field(2, ge=1, le=7, description="Reminders a user and local date, over all kinds and paths")
+    weekly_cap: int = Field(
+        0, ge=0, le=49, description="Reminders a user and seven local dates, over all kinds and paths; 0: any number"
+    )
+    stop_after: int = Field(
+        4, ge=0, le=1000, description="Comebacks without an answer after which a user is left alone; 0: never"
+    )
+    holdout: str = Field(
+        "",
+        description='Percent of users who get none of a kind, to measure what it is worth: "comeback=5,practice=1"',
+    )
+    holdout_salt: str = Field("", max_length=200, description="Another salt makes other holdout groups")
     quiet_start: int = Field(22, ge=0, le=23, description="Local hour at which quiet hours begin")
     quiet_end: int = Field(8, ge=0, le=23, description="Local hour at which quiet hours end")
 
@@ -210,6 +224,22 @@ class Settings(BaseSettings):
     listen_host: str = Field("127.0.0.1", description="Address that metrics_port and web_port are opened on")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_json: bool = Field(False, description="Logs as JSON lines instead of for a reader")
+
+    @field_validator("gate_keep_hours")
+    @classmethod
+    def _remembers_a_week(cls, hours: int, info: ValidationInfo) -> int:
+        if info.data.get("weekly_cap") and hours < WEEK_HOURS:
+            raise ValueError(
+                f"a weekly cap needs a gate that remembers a week: set it to {WEEK_HOURS} or more, "
+                "or SURNIA_WEEKLY_CAP to 0"
+            )
+        return hours
+
+    @field_validator("holdout")
+    @classmethod
+    def _groups(cls, text: str) -> str:
+        shares(text)
+        return text
 
     @field_validator("default_time_zone")
     @classmethod

@@ -13,6 +13,7 @@ from batch.users.show import NoSuchUserError, find_user
 from shared.gate import pauses
 from shared.gate.pauses import Pause
 from shared.outbox import GRANTED
+from shared.policy.holdout import Holdout
 from shared.policy.kinds import COMEBACK, Path
 from shared.policy.localtime import local_date, local_time
 from shared.policy.window import comeback_due
@@ -107,13 +108,16 @@ def _coming(
     if facts and facts["last_active_date"]:
         rungs = (facts["last_active_date"] + timedelta(days=n) for n in sorted(settings.ladder_days))
         times = (comeback_due(day, settings.send_hour, zone) for day in rungs)
-        due += [(COMEBACK.name, Path.batch, at) for at in times if at > now][:1]
+        if not settings.stop_after or facts["unanswered"] < settings.stop_after:
+            due += [(COMEBACK.name, Path.batch, at) for at in times if at > now][:1]
+    holdout = Holdout.of(settings)
     return [
         Coming(
             kind=kind,
             path=path.name,
             due_at=local_time(at, zone),
             words=("waits to be fired" if at <= now else "if the user stays silent" if path is Path.batch else "")
+            + (", but held out" if facts and holdout.holds(kind, facts["id"]) else "")
             + _held(concerned, path, kind),
         )
         for kind, path, at in sorted(due, key=lambda each: each[2])

@@ -13,6 +13,9 @@ _DENIED = {
     "no_device": "the user had no device to show it on",
     "no_streak": "no streak was at stake",
     "quiet_hours": "it was due in quiet hours",
+    "weekly_cap": "the user had had the reminders of seven days",
+    "unanswered": "the user answered none of the last ones, and is left alone until active again",
+    "holdout": "the user is in the holdout group of this kind",
 }
 _ENDED = {
     ("expired", "expired"): "it was still on its way when its window closed",
@@ -21,6 +24,7 @@ _ENDED = {
     ("dropped", "no_device"): "the user had no device left",
     ("dropped", "other_path"): "the other path had it by then",
     ("dropped", "daily_cap"): "the user had had the day's reminders by then",
+    ("dropped", "weekly_cap"): "the user had had the reminders of seven days by then",
     ("failed", "unregistered"): "the app is gone from every device",
     ("failed", "no_provider"): "no provider serves the user's devices",
     ("delivered", "settled_before"): "a provider had accepted it before",

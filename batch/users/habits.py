@@ -18,13 +18,14 @@ class Weighted(Generic[T]):
     """Values to draw by weight: `random.choices` for one draw at a time, at a quarter of its cost."""
 
     def __init__(self, values: Iterable[T], weights: Iterable[float]) -> None:
-        self._values: Sequence[T] = tuple(values)
-        self._sums = tuple(accumulate(weights))
+        self.values: Sequence[T] = tuple(values)
+        self.weights = tuple(weights)
+        self._sums = tuple(accumulate(self.weights))
         # A hair less than the sum, so that rounding cannot lead past the last value.
         self._total = self._sums[-1] * (1 - 1e-12)
 
     def draw(self, rng: Random) -> T:
-        return self._values[bisect(self._sums, rng.random() * self._total)]
+        return self.values[bisect(self._sums, rng.random() * self._total)]
 
 
 # Share of practice by local hour: a small morning peak, a large one in the evening, almost nothing at night.

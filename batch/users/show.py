@@ -48,6 +48,7 @@ def render(user: dict[str, Any]) -> RenderableType:
     facts.add_row("locale", f"{user['locale']}  {user['country'] or ''}")
     silent = f"  ({user['silent_days']} days ago)" if user["silent_days"] is not None else ""
     facts.add_row("last event", _local(user["last_event_at"], zone) + silent)
+    facts.add_row("unanswered", f"{user['unanswered']} comebacks since")
     facts.add_row("last practice", _local(user["last_practice_at"], zone))
     facts.add_row("streak", str(user["streak"]))
     facts.add_row("e-mail", _email(user, zone))

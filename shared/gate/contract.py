@@ -41,10 +41,12 @@ class Claim(IntEnum):
     """Denied: the user does not want this kind."""
     paused = 7
     """Not decided: somebody on call has paused it. Ask again; nothing was taken."""
+    weekly_cap = 8
+    """Denied: the user has had the reminders of seven days, the local date and the six before it."""
 
     @property
     def denied(self) -> bool:
-        return Claim.practised <= self <= Claim.opted_out
+        return Claim.practised <= self <= Claim.opted_out or self is Claim.weekly_cap
 
     @property
     def reason(self) -> str:

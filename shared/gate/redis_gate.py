@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Self
 
 from redis.exceptions import RedisError
@@ -21,6 +21,8 @@ from shared.settings import Settings
 
 CAMPAIGN_DAYS = 30
 """A campaign's claims are kept so long: nobody triggers one again later."""
+WEEK = 7
+"""Local dates that the weekly cap is about."""
 _WITNESSES = range(0, SHARDS, SHARDS // 8)
 """Shards that are asked for the pauses: in a cluster some may be closed, and others open."""
 _CLAIMS = {ord(str(int(claim))): claim for claim in Claim}
@@ -35,6 +37,7 @@ class RedisGate:
         self._scripts = asking()
         self._bits = settings.gate_bucket_bits
         self._cap = settings.daily_cap
+        self._weekly_cap = settings.weekly_cap
         self._keep = settings.gate_keep_hours * 3600
         self._keep_campaign = CAMPAIGN_DAYS * 86_400
 
@@ -68,13 +71,14 @@ class RedisGate:
     async def claim(self, path: Path, kind: str, day: date, user_ids: Sequence[int], campaign: str = "") -> list[Claim]:
         _check_places(path, [(kind, campaign)])
         parts = list(cut(user_ids, self._bits))
-        head: tuple[Any, ...] = (int(path), KINDS[kind].code, self._cap, self._keep)
+        head: tuple[Any, ...] = (int(path), KINDS[kind].code, self._cap, self._keep, self._weekly_cap)
+        before = tuple(day - timedelta(days=n) for n in range(1, WEEK)) if self._weekly_cap else ()
         name = "claim"
         if campaign:
             name, head = "campaign_claim", (*head, campaign, self._keep_campaign)
         calls = []
         for part in parts:
-            keys = self._buckets(part, day, campaign)
+            keys = self._week(part, day, before, campaign) if before else self._buckets(part, day, campaign)
             ids = [user_ids[n] for n in part.positions]
             calls.append(self._call(name, part, [tally_key(part.shard, day), *keys], head, ids))
         answers: list[Claim] = [Claim.granted] * len(user_ids)
@@ -159,6 +163,14 @@ class RedisGate:
             for bucket in part.buckets
             for name in (campaign_key(part.shard, bucket, campaign), bucket_key(part.shard, bucket, day))
         ]
+
+    def _week(self, part: Cut, day: date, before: Sequence[date], campaign: str) -> list[str]:
+        """A bucket's keys of the date, as `_buckets` has them, and of those before: all of the shard's slot."""
+        keys: list[str] = []
+        for bucket in part.buckets:
+            keys += [campaign_key(part.shard, bucket, campaign)] if campaign else []
+            keys += [bucket_key(part.shard, bucket, each) for each in (day, *before)]
+        return keys
 
 
 def _check_places(path: Path, sends: Iterable[tuple[str, str]]) -> None:

@@ -63,6 +63,14 @@ users = Table(
     Column("email_opted_out", Boolean, nullable=False, server_default=text("false"), comment="wants no e-mail"),
     Column("email_retired_at", DateTime(timezone=True), comment="since when no mailbox belongs to the address"),
     Column("email_retired_reason", Text),
+    Column(
+        "unanswered",
+        SmallInteger,
+        nullable=False,
+        server_default="0",
+        comment="comebacks that were delivered since the last activity",
+    ),
+    Column("unanswered_on", Date, comment="local date of the last comeback counted in unanswered"),
     CheckConstraint("id > 0", name="id_positive"),
     # Answers the ladder's question (shard, zone, last active date on a rung) for a part of the hour, in key order for
     # keyset pages.

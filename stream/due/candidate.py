@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from shared.policy.holdout import HOLDOUT, NOBODY, Holdout
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, expires_at, streak_saver_on
@@ -66,10 +67,13 @@ def moment(kind: ReminderKind, due: float, time_zone: str, practice_date: date |
     return Moment(at, local_date(at, time_zone), expires_at(kind, at, time_zone, quiet), is_quiet)
 
 
-def candidate(kind: ReminderKind, when: Moment, user: User, email: bool = True) -> tuple[Send, str]:
+def candidate(
+    kind: ReminderKind, when: Moment, user: User, email: bool = True, holdout: Holdout = NOBODY
+) -> tuple[Send, str]:
     """The send for a user that is due, and the reason it is denied, or "".
 
-    `email`: whether there is a server to send e-mails with.
+    `email`: whether there is a server to send e-mails with. `holdout`: who is held out, asked last, so that a group is
+    of those who would have been reminded.
     """
     day, devices = when.local_date, user.targets
     if len(devices) > 1:
@@ -97,4 +101,6 @@ def candidate(kind: ReminderKind, when: Moment, user: User, email: bool = True) 
         return send, "no_streak"
     if when.quiet:
         return send, "quiet_hours"
+    if holdout and holdout.holds(kind.name, user.id):
+        return send, HOLDOUT
     return send, ""

@@ -15,6 +15,7 @@ import structlog
 
 from shared import outbox
 from shared.planning import Denial, Planner
+from shared.policy.holdout import Holdout
 from shared.policy.kinds import Path, ReminderKind
 from shared.policy.localtime import UnknownTimeZoneError
 from shared.wire.sends import Send
@@ -59,6 +60,7 @@ class PageFirer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._query = (files("stream") / "queries" / "fire_users.sql").read_text()
+        self._holdout = Holdout.of(runtime.settings)
         self._planner = Planner(Path.stream, runtime.gate, runtime.producer, runtime.settings, runtime.clock)
 
     async def fire(self, page: Sequence[Waiting]) -> Fired:
@@ -121,7 +123,7 @@ class PageFirer:
                 if when.at > now:
                     found.moved.setdefault(kind.name, []).append(Moved(user_id, due, when.at))
                     continue
-                send, reason = candidate(kind, when, user, email)
+                send, reason = candidate(kind, when, user, email, self._holdout)
                 if reason:
                     found.denied.append(Denial(send, reason))
                 else:

@@ -15,7 +15,7 @@ from shared.policy.kinds import KIND_BY_CODE, Path
 from shared.topics import Topics
 from shared.wire.sends import OutcomeBatch, Result, SendBatch, decode_outcomes, decode_sends
 
-_NEVER_CLAIMED = frozenset({"other_path", "daily_cap", "opted_out"})
+_NEVER_CLAIMED = frozenset({"other_path", "daily_cap", "weekly_cap", "opted_out"})
 """Reasons for which delivery drops what the gate does not let it claim again: it has no claim then."""
 _PATHS = {int(path): path for path in Path}
 _MARKED_DAYS = 3

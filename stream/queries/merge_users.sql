@@ -1,6 +1,7 @@
 -- Merge one pass of activity (at most one row a user) from the staging table into users.
 -- The streak counts local dates in a row: the same date again changes nothing, the next one adds, a gap starts over.
 -- A practice that comes late, for a date before the last one known, changes nothing.
+-- Whatever is new to us is an answer: comebacks are counted from 0 again.
 -- A retired e-mail address comes back when it is set after that, or another one is.
 WITH known AS (
   UPDATE users u SET
@@ -13,6 +14,7 @@ WITH known AS (
     email_retired_reason = CASE WHEN s.email IS NULL OR (s.email = u.email AND to_timestamp(s.email_at / 1e6) <= u.email_retired_at) THEN u.email_retired_reason END,
     last_event_at = greatest(u.last_event_at, to_timestamp(s.event_at / 1e6)),
     last_active_date = CASE WHEN u.last_event_at >= to_timestamp(s.event_at / 1e6) THEN u.last_active_date ELSE s.active_date END,
+    unanswered = CASE WHEN u.last_event_at >= to_timestamp(s.event_at / 1e6) THEN u.unanswered ELSE 0 END,
     streak = CASE
       WHEN s.practice_date IS NULL OR s.practice_date <= u.last_practice_date THEN u.streak
       WHEN s.practice_date = u.last_practice_date + 1 THEN u.streak + 1

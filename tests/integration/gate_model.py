@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 from shared.gate import Claim, Rule, SendKey, Standing
 from shared.gate.keeper import Fact
@@ -34,8 +34,9 @@ class Day:
 class Model:
     """The state of some shards. Of a closed shard nothing is answered and nothing changed but by restoring."""
 
-    def __init__(self, cap: int, shards: Iterable[int]) -> None:
+    def __init__(self, cap: int, shards: Iterable[int], weekly_cap: int = 0) -> None:
         self.cap = cap
+        self.weekly_cap = weekly_cap
         self.days: dict[tuple[int, date], Day] = {}
         self.campaigns: dict[tuple[int, str], bool] = {}
         """(user, campaign) -> whether it is settled."""
@@ -52,11 +53,17 @@ class Model:
     def claim(self, path: Path, kind: str, day: date, user: int, campaign: str) -> Claim:
         if self._paused(path, user, kind, campaign):
             return Claim.paused
-        answer = self._claim(path, kind, self.day(user, day), user, campaign)
+        answer = self._claim(path, kind, day, user, campaign)
         self.tallies[shard_of(user), day, path, kind, answer] += 1
         return answer
 
-    def _claim(self, path: Path, kind: str, now: Day, user: int, campaign: str) -> Claim:
+    def week(self, user: int, day: date) -> int:
+        """The user's reminders of a date and the six before it."""
+        days = (day - timedelta(days=n) for n in range(7))
+        return sum(self.days[user, each].count for each in days if (user, each) in self.days)
+
+    def _claim(self, path: Path, kind: str, day: date, user: int, campaign: str) -> Claim:
+        now = self.day(user, day)
         if now.erased:
             return Claim.opted_out
         if campaign and (user, campaign) in self.campaigns:
@@ -73,6 +80,8 @@ class Model:
             return Claim.other_path
         if now.count >= self.cap:
             return Claim.daily_cap
+        if self.weekly_cap and self.week(user, day) >= self.weekly_cap:
+            return Claim.weekly_cap
         if campaign:
             self.campaigns[user, campaign] = False
             now.campaigns += 1

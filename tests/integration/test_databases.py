@@ -278,6 +278,7 @@ async def test_silent_users_of_all_databases_are_counted_and_scanned_once(
             *({"id": n, "time_zone": "Asia/Dhaka", "last_active_date": TODAY - timedelta(days=7)} for n in users),
         )
     start = datetime.fromtimestamp(NOON, UTC)
+    three = three.model_copy(update={"spread_minutes": 0})
     planned = plan(start, start + timedelta(hours=1), three)
     await record_plan(three, planned)
     assert (await count(three, planned)).users == 9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -12,7 +12,7 @@ from shared.gate.keeper import Fact
 from shared.gate.keys import epoch_key
 from shared.identity import SHARDS, shard_of
 from shared.policy.kinds import KINDS, Path
-from shared.settings import Settings
+from shared.settings import WEEK_HOURS, Settings
 from tests.integration.valkeys import Valkey, emptied, settings_for
 
 VALKEY_OPTIONS = ("hash-max-listpack-entries 512",)
@@ -80,6 +80,24 @@ async def test_the_daily_cap_counts_all_kinds_and_both_paths(gate: RedisGate) ->
     assert await claim(gate, Path.batch, [key(kind="comeback")]) == [Claim.granted]
     assert await claim(gate, Path.stream, [key(kind="streak_saver")]) == [Claim.daily_cap]
     assert await claim(gate, Path.blast, [blast(), blast(day=TOMORROW)]) == [Claim.daily_cap, Claim.granted]
+
+
+async def test_the_weekly_cap_counts_seven_dates_over_all_kinds_and_paths(settings: Settings) -> None:
+    capped = RedisGate.connect(settings.model_copy(update={"weekly_cap": 3, "gate_keep_hours": WEEK_HOURS}))
+    days = [TODAY - timedelta(days=n) for n in range(8)]
+    try:
+        assert await claim(capped, Path.stream, [key(day=days[7]), key(day=days[6])]) == [Claim.granted] * 2
+        assert await claim(capped, Path.blast, [blast(day=days[3])]) == [Claim.granted]
+        assert await claim(capped, Path.batch, [key(kind="comeback", day=days[1])]) == [Claim.weekly_cap]
+        assert await claim(capped, Path.batch, [key(kind="comeback")]) == [Claim.granted], "days[7] is a week ago"
+        assert await claim(capped, Path.batch, [key(kind="comeback")]) == [Claim.granted_again], "a page repeated"
+        assert await claim(capped, Path.stream, [key(), key(2)]) == [Claim.weekly_cap, Claim.granted]
+        assert await claim(capped, Path.blast, [blast(campaign="owls")]) == [Claim.weekly_cap]
+        assert (await capped.tallies(TODAY))[Path.stream, "practice", Claim.weekly_cap] == 1
+        await capped.settle(Path.batch, [key(kind="comeback")])
+        assert await claim(capped, Path.stream, [key(day=TOMORROW)]) == [Claim.granted], "days[6] is a week ago"
+    finally:
+        await capped.close()
 
 
 async def test_the_same_user_twice_in_a_call_is_claimed_once(gate: RedisGate) -> None:

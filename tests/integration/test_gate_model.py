@@ -27,6 +27,7 @@ from shared.gate.value import OPTED_OUT, SETTLED, campaigns, count, erased, opte
 from shared.identity import MAX_USER_ID, bucket_of, shard_of
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import KINDS, Path
+from shared.settings import WEEK_HOURS
 from tests.integration.gate_model import CAMPAIGN, KIND_BITS, Day, Model
 from tests.integration.machines import run_machine
 from tests.integration.support import users_of_shard
@@ -39,7 +40,8 @@ EXAMPLES = 60
 BITS = 1
 USERS = [*users_of_shard(7, 3), MAX_USER_ID]
 MINE = sorted({shard_of(user) for user in USERS})
-DAYS = [date(2026, 11, 20), date(2026, 11, 21)]
+DAYS = [date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 14)]
+"""The last one is of the first one's week, and not of the second one's."""
 CAMPAIGNS = ["spring", "0-0", "s_"]
 DAILY = [name for name in KINDS if name != CAMPAIGN]
 PATHS = st.sampled_from([Path.stream, Path.batch])
@@ -77,14 +79,16 @@ class Machine(RuleBasedStateMachine):
         self.settled: set[SendKey] = set()
         self.epochs = 0
 
-    @initialize(cap=st.integers(1, 3))
-    def start(self, cap: int) -> None:
+    @initialize(cap=st.integers(1, 3), weekly_cap=st.sampled_from([0, 1, 2, 3, 4]))
+    def start(self, cap: int, weekly_cap: int) -> None:
         self.client.flushall()
-        settings = settings_for(self.url, gate_bucket_bits=BITS, daily_cap=cap)
+        settings = settings_for(
+            self.url, gate_bucket_bits=BITS, daily_cap=cap, weekly_cap=weekly_cap, gate_keep_hours=WEEK_HOURS
+        )
         keyspace = open_keyspace(settings)
         self.gate, self.keeper = RedisGate(keyspace, settings), Keeper(keyspace, settings)
         self.forgetting = Forgetting(keyspace, settings)
-        self.model = Model(cap, ())
+        self.model = Model(cap, (), weekly_cap)
         self.open(MINE, [], [])
 
     def teardown(self) -> None:
@@ -125,11 +129,12 @@ class Machine(RuleBasedStateMachine):
         answers = self.asked(self.gate.claim(path, kind, day, of, name), map(shard_of, of))
         expected: list[Claim | None] = []
         for user in of:
-            before = self.model.day(user, day).count
+            before, week = self.model.day(user, day).count, self.model.week(user, day)
             expected.append(self.model.claim(path, kind, day, user, name) if self.model.open(user) else None)
             key = SendKey(user, kind, DAYS[0] if name else day, name)
             if expected[-1] is Claim.granted:
                 assert before < self.model.cap
+                assert not self.model.weekly_cap or week < self.model.weekly_cap
                 assert key not in self.granted, "granted twice"
                 self.granted[key] = path
             if expected[-1] is Claim.granted_again:

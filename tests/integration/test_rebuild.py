@@ -15,7 +15,7 @@ from shared.identity import SHARDS, shard_of
 from shared.policy.kinds import Path
 from shared.policy.window import practice_due, streak_saver_due
 from shared.producer import Record
-from shared.settings import Settings
+from shared.settings import WEEK_HOURS, Settings
 from shared.wire.sends import OutcomeBatch, Result, SendBatch, encode
 from stream.activity import handle_events
 from stream.due.fire import Firing
@@ -113,6 +113,17 @@ async def test_what_each_outcome_says_of_the_claim(settings: Settings, runtime: 
     await rebuild(runtime)
     claims = await claim(runtime, *(each for each, *_ in results))
     assert claims == [Claim.settled_before, *[Claim.granted_again] * 3, *[Claim.granted] * 3]
+
+
+async def test_the_week_before_comes_back_with_a_weekly_cap(settings: Settings) -> None:
+    capped = settings.model_copy(update={"weekly_cap": 2, "gate_keep_hours": WEEK_HOURS})
+    async with running(capped) as runtime:
+        week = [replace(of(1), local_date=TODAY - timedelta(days=n)) for n in (6, 5)]
+        await write_ledger(runtime, *((each, Result.delivered, "accepted") for each in week))
+        await lose(capped)
+        await rebuild(runtime)
+        tomorrow = replace(of(1), local_date=TODAY + timedelta(days=1))
+        assert await claim(runtime, of(1), of(2), tomorrow) == [Claim.weekly_cap, Claim.granted, Claim.granted]
 
 
 async def test_what_was_handled_is_not_read_again_and_what_was_not_is(settings: Settings, runtime: Runtime) -> None:

@@ -76,6 +76,7 @@ async def test_what_the_gate_lost_is_claimed_again_and_delivered(world: World, c
         (Claim.practised, Result.dropped, "practised"),
         (Claim.daily_cap, Result.dropped, "daily_cap"),
         (Claim.opted_out, Result.dropped, "opted_out"),
+        (Claim.weekly_cap, Result.dropped, "weekly_cap"),
     ],
 )
 async def test_what_cannot_be_claimed_again_is_not_sent(

@@ -91,7 +91,8 @@ def test_a_settled_claim_of_one_path_is_never_the_other_paths() -> None:
 
 
 def test_answers_are_grants_or_denials_or_neither() -> None:
-    assert {answer.name for answer in Claim if answer.denied} == {"practised", "other_path", "daily_cap", "opted_out"}
+    denials = {"practised", "other_path", "daily_cap", "opted_out", "weekly_cap"}
+    assert {answer.name for answer in Claim if answer.denied} == denials
     assert not Claim.paused.denied
 
 
@@ -105,6 +106,7 @@ def test_the_numbers_of_the_scripts_answers_never_change() -> None:
         "daily_cap",
         "opted_out",
         "paused",
+        "weekly_cap",
     ]
     assert [answer.name for answer in sorted(Standing)] == [
         "clear",

@@ -61,6 +61,7 @@ def test_sends_are_encoded_as_the_wire_encodes_them(size: int) -> None:
         column(locales),
         column(emails),
         pa.array([inside(one) for one in targets]),
+        np.zeros(n, np.int64),
     )
     moments = Moments(SLOTS, QUIET)
     due = moments.due(slots, ids)
@@ -98,7 +99,7 @@ def test_outcomes_are_encoded_as_the_wire_encodes_them() -> None:
 def test_of_nobody_there_is_no_message() -> None:
     nobody = np.zeros(0, np.int64)
     none = texts(None, nobody)
-    rows = Rows(nobody, nobody, nobody, nobody, none, none, none)
+    rows = Rows(nobody, nobody, nobody, nobody, none, none, none, nobody)
     messages = Messages(SLOTS, TOPICS, 500)
     assert list(messages.sends(rows, nobody, nobody, nobody, NOW)) == []
     assert list(messages.outcomes(nobody, nobody, nobody, [(Result.denied, "x")], nobody, NOW)) == []

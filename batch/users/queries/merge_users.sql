@@ -34,6 +34,8 @@ ON CONFLICT (id) DO UPDATE
        created_at = excluded.created_at,
        email = excluded.email,
        email_opted_out = excluded.email_opted_out,
+       -- Who was active since is reminded again.
+       unanswered = CASE WHEN excluded.last_active_date > kept.last_active_date THEN 0 ELSE kept.unanswered END,
        -- No mailbox belonged to the address that was known; a new one is tried.
        email_retired_at = CASE WHEN kept.email = excluded.email THEN kept.email_retired_at END,
        email_retired_reason = CASE WHEN kept.email = excluded.email THEN kept.email_retired_reason END

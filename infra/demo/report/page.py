@@ -49,7 +49,7 @@ def write_page(folder: Path, summary: Summary, series: Series) -> Path:
         summary=summary,
         flows=_flows(summary),
         plots=plots,
-        figures=Markup(_script_safe(plots)),  # noqa: S704  # escaped for a script by _script_safe
+        figures=Markup(script_safe(plots)),  # noqa: S704  # escaped for a script by script_safe
         outcomes=_outcomes(series.outcomes),
         results=RESULTS,
         plotly=Markup(get_plotlyjs()),  # noqa: S704  # the library's own source
@@ -60,7 +60,7 @@ def write_page(folder: Path, summary: Summary, series: Series) -> Path:
     return path
 
 
-def _script_safe(figures: dict[str, Figure]) -> str:
+def script_safe(figures: dict[str, Figure]) -> str:
     """JSON that cannot end the script element it stands in."""
     encoded = msgspec.json.encode(figures).decode()
     return encoded.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")

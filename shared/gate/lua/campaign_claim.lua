@@ -1,21 +1,25 @@
 -- Claim sends of one campaign, one a user however often it is triggered, for users of one shard.
 --
--- KEYS  epoch, tally:{shard}:date, then for each bucket campaign:{shard}:bucket:name and gate:{shard}:bucket:date
--- ARGV  run id, path, kind code, daily cap, seconds to keep, campaign, seconds to keep the campaign; a number of users
---       for each bucket; then the user ids, bucket by bucket
+-- KEYS  epoch, tally:{shard}:date, then for each bucket campaign:{shard}:bucket:name and gate:{shard}:bucket:date, with a
+--       weekly cap also those of the six dates before
+-- ARGV  run id, path, kind code, daily cap, seconds to keep, weekly cap (0: none), campaign, seconds to keep the campaign;
+--       a number of users for each bucket; then the user ids, bucket by bucket
 -- Answers one digit a user, in order (contract.py Claim).
 
-local path, kind, cap, keep, campaign, keep_campaign = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
-local buckets = (#KEYS - 2) / 2
-local at = 7 + buckets
+local path, kind, cap, keep, weekly = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local campaign, keep_campaign = ARGV[7], ARGV[8]
+local keys = weekly > 0 and 8 or 2
+local buckets = (#KEYS - 2) / keys
+local at = 8 + buckets
 if paused(path, kind, campaign) then return string.rep('7', #ARGV - at) end
 
 local answers, tally = {}, {}
 for i = 1, buckets do
-  local n = tonumber(ARGV[7 + i])
-  local users, days = KEYS[2 * i + 1], KEYS[2 * i + 2]
+  local n, place = tonumber(ARGV[8 + i]), 3 + (i - 1) * keys
+  local users, days = KEYS[place], KEYS[place + 1]
   local states = redis.call('HMGET', users, unpack(ARGV, at + 1, at + n))
   local values = redis.call('HMGET', days, unpack(ARGV, at + 1, at + n))
+  local week = weekly > 0 and had(place + 2, place + 7, at + 1, at + n)
   local claims, writes, last = {}, {}, nil
   for j = 1, n do
     local id, state, value = ARGV[at + j], tonumber(states[j] or 0), tonumber(values[j] or 0)
@@ -26,6 +30,7 @@ for i = 1, buckets do
     elseif band(value, 1) == 1 then answer = '3'
     elseif band(value, 65536) ~= 0 then answer = '6'
     elseif count(value) >= cap then answer = '5'
+    elseif week and week[j] + count(value) >= weekly then answer = '8'
     else
       answer = '0'
       claims[#claims + 1] = id

@@ -44,3 +44,16 @@ local function count(value)
   end
   return n
 end
+
+-- Reminders that users had on some dates: KEYS[from] to KEYS[to] of their bucket, users ARGV[one] to ARGV[last].
+local function had(from, to, one, last)
+  local sums = {}
+  for j = 1, last - one + 1 do sums[j] = 0 end
+  for k = from, to do
+    local values = redis.call('HMGET', KEYS[k], unpack(ARGV, one, last))
+    for j = 1, #values do
+      if values[j] then sums[j] = sums[j] + count(tonumber(values[j])) end
+    end
+  end
+  return sums
+end
