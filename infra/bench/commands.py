@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     benches.command("deliver")(deliver)
     benches.command("due")(due)
     benches.command("stream")(stream)
+    benches.command("pressure")(pressure)
     app.add_typer(benches, name="bench")
 
 
@@ -159,6 +160,27 @@ def stream(
     half, tenth = found.latency_ms, found.latency_ms_at_tenth
     console.print(f"Kafka to gate marked, at {found.half_load_per_s:,.0f}/s: p50 {half.p50} ms, p99 {half.p99} ms")
     console.print(f"the same at a tenth of the load: p50 {tenth.p50} ms, p99 {tenth.p99} ms")
+    _write(json_file, found)
+
+
+def pressure(
+    users: Annotated[int, typer.Option(min=10_000, max=100_000_000, help="Population")] = 1_000_000,
+    rate: Annotated[int, typer.Option(min=1, max=100_000, help="Transactions a second beside the scans")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 3,
+    seconds: Annotated[int, typer.Option(min=2, max=600, help="Of a contender's turn in a round")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
+) -> None:
+    """The latency of short transactions (pgbench) beside no scan, a naive full scan and ours."""
+    from rich.console import Console
+
+    from infra.bench.pressure.bench import bench_pressure
+    from infra.bench.pressure.report import table
+
+    console = Console(highlight=False, soft_wrap=True)
+    with _servers(console) as stack:
+        settings, environment = stack.settings(), _environment(stack)
+        found = asyncio.run(bench_pressure(settings, environment, users, rate, rounds, seconds, console.print))
+    console.print(table(found))
     _write(json_file, found)
 
 
