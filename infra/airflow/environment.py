@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from infra.stack.state import LOOPBACK, exclusive, write_private
+from shared.store.addresses import spelled
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -68,7 +69,7 @@ def airflow_environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[st
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Each is a process of about 150 MB; the pool lets no more scans run at once than this, plus plan and report.
-        "AIRFLOW__CORE__PARALLELISM": str(settings.scans_per_database + 1),
+        "AIRFLOW__CORE__PARALLELISM": str(scans_at_once(settings) + 1),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": kept["fernet_key"],
         # A login even on loopback: whoever may trigger DAG runs may send reminders, and a laptop can have other users.
@@ -89,6 +90,11 @@ def airflow_environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[st
     }
 
 
+def scans_at_once(settings: Settings) -> int:
+    """As many as all databases together let in; whoever finds his own database full waits there (batch/pressure)."""
+    return settings.scans_per_database * max(1, len(settings.databases))
+
+
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as the variables they are read from, so that a child process gets exactly these."""
     found: dict[str, str] = {}
@@ -96,7 +102,9 @@ def settings_environment(settings: Settings) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        if isinstance(value, SecretStr):
+        if name == "databases":
+            value = spelled(value)
+        elif isinstance(value, SecretStr):
             value = value.get_secret_value()
         found[f"SURNIA_{name.upper()}"] = json.dumps(value) if isinstance(value, tuple | bool) else str(value)
     return found

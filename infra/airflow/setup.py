@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from infra.airflow.environment import DAG_ID, DATABASE, POOL, airflow_environment, database_url, home
+from infra.airflow.environment import DAG_ID, DATABASE, POOL, airflow_environment, database_url, home, scans_at_once
 from infra.airflow.errors import AirflowError
 from infra.stack.state import exclusive
 
@@ -32,7 +32,7 @@ def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) ->
             report("bringing Airflow's tables up to date")
             _cli(settings, "db", "migrate")
             _sign(settings)
-        wanted = _slots(settings)
+        wanted = scans_at_once(settings)
         if slots != wanted:
             report(f"giving the pool {POOL} {wanted} slots")
             _set_pool(settings)
@@ -72,18 +72,13 @@ def _signature(revision: str | None) -> str:
     return f"apache-airflow {version('apache-airflow')} at {revision}"
 
 
-def _slots(settings: Settings) -> int:
-    """As many as all databases together let in; whoever finds his own database full waits there (batch/pressure.py)."""
-    return settings.scans_per_database * max(1, len(settings.databases))
-
-
 def _set_pool(settings: Settings) -> None:
     # Straight to the table: the command line needs three seconds to do the same.
     with psycopg.connect(database_url(settings), connect_timeout=5) as connection:
         connection.execute(
             "INSERT INTO slot_pool (pool, slots, description, include_deferred) VALUES (%s, %s, %s, false) "
             "ON CONFLICT (pool) DO UPDATE SET slots = excluded.slots, description = excluded.description",
-            (POOL, _slots(settings), _DESCRIPTION),
+            (POOL, scans_at_once(settings), _DESCRIPTION),
         )
 
 

@@ -54,6 +54,15 @@ def read_addresses(given: object) -> object:
     return found
 
 
+def spelled(databases: Sequence[DatabaseAddress]) -> str:
+    """The setting's text for them, passwords and all: for the environment of a child process."""
+    entries = []
+    for one in databases:
+        entry = {"name": one.name, "shards": ranges(one.shards), "url": one.url.get_secret_value()}
+        entries.append(entry | ({"replica": one.replica.get_secret_value()} if one.replica else {}))
+    return json.dumps(entries)
+
+
 def _read(one: object, number: int) -> DatabaseAddress:
     if not isinstance(one, dict):
         raise ValueError(f"database {number} must be an object with name, shards and url: {_EXAMPLE}")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from batch.plan import shard_groups
 from shared.identity import MAX_USER_ID, SHARDS, shard_of
 from shared.settings import Settings, load_settings
-from shared.store.addresses import ranges, read_addresses
+from shared.store.addresses import ranges, read_addresses, spelled
 from shared.store.databases import MAIN, Databases
 
 PASSWORD = "s3cr3t-pa55"
@@ -189,6 +189,10 @@ def test_ranges_say_what_they_are_read_from(shards: set[int]) -> None:
         for shard in range(int(first), int(last or first) + 1)
     }  # fmt: skip
     assert back == shards
+
+
+def test_a_child_process_is_told_what_was_set() -> None:
+    assert settings(*json.loads(spelled(settings(*THREE).databases))) == settings(*THREE)
 
 
 def test_an_address_that_is_checked_is_not_checked_again() -> None:

@@ -1,4 +1,4 @@
-"""One contender in a process of its own: scans one hour after the other until its input closes; then says what it found.
+"""One contender in a process of its own: scans hour after hour until its input closes; then says what it found.
 
 Both ask for the same hours' users, in as many tasks.
 """
@@ -29,8 +29,8 @@ WHERE u.id %% %(tasks)s = %(task)s AND u.time_zone = ANY(%(zones)s)
 
 
 async def naive(settings: Settings, hour: Plan) -> int:
-    """Each mapped task reads its share of all users, as a first version would: a share is a remainder of the id, and the
-    days of silence are worked out where no index helps."""
+    """Each mapped task reads its share of all users, as a first version would: a share is a remainder of the id, and
+    the days of silence are worked out where no index helps."""
     connections = [
         await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
         for _ in range(settings.shard_groups)

@@ -13,12 +13,14 @@ INSERT INTO users (id, time_zone, locale, country, last_event_at, last_active_da
 SELECT n, (%(zones)s::text[])[1 + n %% cardinality(%(zones)s::text[])], 'en', 'PT', day + time '12:00', day,
        day + time '12:00', day, n %% 300, 'user' || n || '@example.com'
 FROM (
-  SELECT n, %(today)s::date + 30 - (n * 7919 %% 130)::int AS day FROM generate_series(%(first)s, %(last)s) n
+  SELECT n, %(today)s::date + 30 - (n * 7919 %% 130)::int AS day
+  FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
 ) AS made
 """
 _DEVICES = """
 INSERT INTO devices (user_id, device_id, platform, token)
-SELECT n, 'phone', 'ios', repeat(lpad(to_hex(n), 16, '0'), 4) FROM generate_series(%(first)s, %(last)s) n
+SELECT n, 'phone', 'ios', repeat(lpad(to_hex(n), 16, '0'), 4)
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) n
 """
 _CHUNK = 100_000
 
