@@ -176,7 +176,7 @@ def pressure(
     from infra.bench.pressure.bench import bench_pressure
     from infra.bench.pressure.report import table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=120)
     with _servers(console) as stack:
         settings, environment = stack.settings(), _environment(stack)
         found = asyncio.run(bench_pressure(settings, environment, users, rate, rounds, seconds, console.print))

@@ -17,8 +17,8 @@ from batch.plan import Plan, plan
 from infra.bench.pressure.report import Found
 from shared.settings import Settings, load_settings
 
-Contender = Callable[[Settings, Plan], Awaitable[int]]
-"""Scans an hour; how many users were due."""
+Contender = Callable[[Settings, Plan, Found], Awaitable[object]]
+"""Scans an hour, and notes whom it found."""
 
 _NAIVE = """
 SELECT u.id, u.time_zone, u.locale, u.streak, u.opted_out, u.email, d.device_id, d.platform, d.token
@@ -28,7 +28,7 @@ WHERE u.id %% %(tasks)s = %(task)s AND u.time_zone = ANY(%(zones)s)
 """
 
 
-async def naive(settings: Settings, hour: Plan) -> int:
+async def naive(settings: Settings, hour: Plan, found: Found) -> None:
     """Each mapped task reads its share of all users, as a first version would: a share is a remainder of the id, and
     the days of silence are worked out where no index helps."""
     connections = [
@@ -42,23 +42,25 @@ async def naive(settings: Settings, hour: Plan) -> int:
         "ladder": list(settings.ladder_days),
     }
 
-    async def task(number: int) -> int:
+    async def task(number: int) -> None:
         async with connections[number] as connection:
             cursor = await connection.execute(_NAIVE, values | {"task": number})
-            return len(await cursor.fetchall())
+            found.users += len(await cursor.fetchall())
 
-    return sum(await asyncio.gather(*map(task, range(settings.shard_groups))))
+    await asyncio.gather(*map(task, range(settings.shard_groups)))
 
 
-async def ours(settings: Settings, hour: Plan) -> int:
+async def ours(settings: Settings, hour: Plan, found: Found) -> None:
     """Page, gate, Kafka, checkpoint."""
     from batch.scan import record, scan
     from shared.store.databases import Databases
 
+    def page(rows: int) -> None:
+        found.users += rows
+
     await record(settings, hour)
     groups = Databases.of(settings).shard_groups(settings.shard_groups)
-    summaries = await asyncio.gather(*(scan(settings, hour, group) for group in groups))
-    return sum(each.candidates for each in summaries)
+    await asyncio.gather(*(scan(settings, hour, group, page) for group in groups))
 
 
 CONTENDERS: dict[str, Contender] = {"naive": naive, "ours": ours}
@@ -69,7 +71,7 @@ async def work(contender: Contender, hours: int, found: Found) -> None:
     settings = load_settings()
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=hours)
     while True:
-        found.users += await contender(settings, plan(start, start + timedelta(hours=1), settings))
+        await contender(settings, plan(start, start + timedelta(hours=1), settings), found)
         found.hours += 1
         start += timedelta(hours=1)
 

@@ -70,7 +70,7 @@ def table(found: Pressure) -> Table:
     title = f"{found.oltp_rate} transactions/s on {found.users:,} users, beside"
     shown = Table(title=title, title_justify="left", box=box.ASCII2)
     for name in ("", "transactions/s", "p50 ms", "p99 ms", "max ms", "to no scan", "due users/s"):
-        shown.add_column(name, justify="left" if not name else "right")
+        shown.add_column(name, justify="left" if not name else "right", no_wrap=True)
     rows = (
         ("no scan", found.none, 1.0),
         (f"a naive scan, {found.tasks} tasks", found.naive, found.p99_naive_to_none),
