@@ -53,6 +53,23 @@ class UserActivity(msgspec.Struct):
     choices: list[tuple[float, int]] = []
     """Every choice in that order: when it was made, and a bit for the code of each kind that is not wanted."""
 
+    def then(self, later: UserActivity) -> UserActivity:
+        """Both in one, for the user's row: as if a batch had held the events of both, of one time zone."""
+        practices = self.practices
+        for day, at in later.practices.items():
+            if practices.get(day, 0.0) < at:
+                practices = {**practices, day: at}
+        return UserActivity(
+            self.time_zone,
+            self.zone_given or later.zone_given,
+            later.locale or self.locale,
+            max(self.event_at, later.event_at),
+            practices,
+            opted_out=self.opted_out if later.opted_out is None else later.opted_out,
+            email=later.email or self.email,
+            email_opted_out=self.email_opted_out if later.email_opted_out is None else later.email_opted_out,
+        )
+
     def last_practice(self) -> tuple[date, float]:
         """Its local date and when it was; there must have been one."""
         practices = self.practices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 
-from shared.identity import MULTIPLIER
 from shared.policy.localtime import local_hours
 from stream.effects import UserActivity
 
@@ -35,10 +34,13 @@ class Recent:
         """What is to be remembered once it is written, 0 if nothing of it needs to be."""
         place, time_zone = self.place_of(user_id), user.time_zone
         known = self._facts[place] if self._users[place] == user_id else 0
-        known_day, known_hour = known >> _DAY_FROM, known >> _HOUR_FROM & _HOURS
         known_zone, known_locale = known >> _CODE_BITS & _CODES, known & _CODES
-        day = local_hours(user.event_at, time_zone) // 24
-        hour = local_hours(user.last_practice()[1], time_zone) if user.practices else 0
+        seen = local_hours(user.event_at, time_zone)
+        day, hour = seen // 24, 0
+        if user.practices:
+            _, last = user.last_practice()
+            hour = seen if last == user.event_at else local_hours(last, time_zone)
+        known_day, known_hour = known >> _DAY_FROM, known >> _HOUR_FROM & _HOURS
         zone = self._code(time_zone) if user.zone_given else known_zone
         locale = self._code(user.locale) if user.locale else known_locale
         same = zone == known_zone != _CODES and locale == known_locale != _CODES
@@ -71,4 +73,4 @@ class Recent:
 
     def place_of(self, user_id: int) -> int:
         """Where a user is remembered."""
-        return (user_id * MULTIPLIER >> 20) & self._mask
+        return (user_id ^ user_id >> USERS_BITS) & self._mask

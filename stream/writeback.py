@@ -4,7 +4,7 @@ silent. Repeating a batch changes nothing."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -60,7 +60,7 @@ class WriteBack:
         How many rows were written, by kind. Where one of several databases fails, the others may have what is theirs:
         written once more, it changes nothing.
         """
-        users = [(user_id, user) for effects in batches for user_id, user in self._news(effects)]
+        users = self._news(batches)
         found = {
             "users": len(users), "devices": sum(len(effects.registered) for effects in batches),
             "removed": sum(len(effects.removed) for effects in batches),
@@ -125,17 +125,39 @@ class WriteBack:
         """Others may have written since: what is remembered holds only for as long as the users' events come here."""
         self._recent = Recent()
 
-    def _news(self, effects: Effects) -> Iterator[tuple[int, UserActivity]]:
+    def _news(self, batches: Sequence[Effects]) -> list[tuple[int, UserActivity]]:
         """Who is to be written; remembered as if it had been."""
-        for user_id in effects.deleted:
-            self._recent.forget(user_id)
-        # A device needs its user's row, whatever is remembered of it.
-        for user_id, _ in effects.registered:
-            self._recent.forget(user_id)
-        for user_id, user in effects.users.items():
+        for effects in batches:
+            for user_id in effects.deleted:
+                self._recent.forget(user_id)
+            # A device needs its user's row, whatever is remembered of it.
+            for user_id, _ in effects.registered:
+                self._recent.forget(user_id)
+        found = []
+        for user_id, user in _folded([effects.users for effects in batches]):
             if facts := self._recent.news(user_id, user):
                 self._recent.remember(user_id, facts)
-                yield user_id, user
+                found.append((user_id, user))
+        return found
+
+
+def _folded(batches: Sequence[Mapping[int, UserActivity]]) -> Iterable[tuple[int, UserActivity]]:
+    """What batches say of their users, in their order: once each, but for who changed zones in between."""
+    if len(batches) == 1:
+        return batches[0].items()
+    last: dict[int, UserActivity] = {}
+    before: list[tuple[int, UserActivity]] = []
+    for users in batches:
+        for user_id, user in users.items():
+            known = last.get(user_id)
+            if known is None:
+                last[user_id] = user
+            elif known.time_zone == user.time_zone:
+                last[user_id] = known.then(user)
+            else:
+                before.append((user_id, known))
+                last[user_id] = user
+    return [*before, *last.items()]
 
 
 async def _stage_users(

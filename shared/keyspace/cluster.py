@@ -25,6 +25,8 @@ _ROUNDS = 3
 class ClusterNodes:
     """`password@host:port,…`: the nodes to learn the cluster from."""
 
+    together = False
+
     def __init__(self, scheme: str, rest: str, *, durable: bool) -> None:
         self._scheme = scheme
         self._hosts = parse_hosts(rest, _PORT)

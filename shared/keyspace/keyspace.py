@@ -18,6 +18,9 @@ from shared.settings import Settings
 class Nodes(Protocol):
     """One server or many. Raises redis-py's errors."""
 
+    together: bool
+    """One call may name keys of several shards: they are on one server, whichever it is."""
+
     async def run(self, calls: Sequence[Call]) -> list[Answer]: ...
 
     async def everywhere(self, *command: str | int) -> dict[str, Answer]: ...
@@ -30,6 +33,7 @@ class Keyspace:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
+        self.together = nodes.together
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
         """One answer a call, in order.
@@ -67,6 +71,8 @@ class Keyspace:
 
 class _One:
     """A single server."""
+
+    together = True
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -18,6 +18,8 @@ _PORT = 26379
 class SentinelNode:
     """`password@sentinel:port,…/service/database`. The password is the data servers'; Sentinels are asked without."""
 
+    together = True
+
     def __init__(self, scheme: str, rest: str, *, durable: bool) -> None:
         hosts = parse_hosts(rest, _PORT)
         if not hosts.path:

@@ -211,9 +211,11 @@ async def test_batches_that_are_written_together_count_one_after_the_other(
     settings: Settings, runtime: Runtime
 ) -> None:
     said = [lesson(NOON - 2 * DAY), lesson(NOON - DAY), lesson(NOON), device(NOON), lesson(NOON, OTHER)]
+    said += [lesson(NOON + 60, OTHER, time_zone="Asia/Tokyo"), lesson(NOON + 120, OTHER, time_zone="UTC")]
     batches = [effects_of([decode_event(each, NOON)], {}, "UTC") for each in said]
-    assert await runtime.writeback.write(batches) == {"users": 5, "devices": 1, "removed": 0}
-    assert sql(settings, "SELECT id, streak FROM users ORDER BY id") == [(USER, 3), (OTHER, 1)]
+    # A row each, but two more for who was in two other places meanwhile.
+    assert await runtime.writeback.write(batches) == {"users": 4, "devices": 1, "removed": 0}
+    assert sql(settings, "SELECT id, streak, time_zone FROM users ORDER BY id") == [(USER, 3, "UTC"), (OTHER, 1, "UTC")]
     assert len(live(settings)) == 1
 
 

@@ -153,6 +153,20 @@ def test_a_batch_cut_anywhere_comes_to_the_same(events: list[ActivityEvent], dat
 
 
 @many
+@given(histories(), st.data())
+def test_what_two_batches_say_of_a_user_is_what_one_of_both_says(
+    events: list[ActivityEvent], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    first, second, both = (one(part).users for part in (events[:cut], events[cut:], events))
+    for user_id in first.keys() & second.keys():
+        found, asked = first[user_id].then(second[user_id]), both[user_id]
+        # A timer and the gate's choices are no part of a user's row.
+        asked.started, asked.choices = None, []
+        assert found == asked
+
+
+@many
 @given(histories(deletions=True), st.data())
 def test_so_does_one_in_which_accounts_are_deleted(events: list[ActivityEvent], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(events)))

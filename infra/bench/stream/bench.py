@@ -98,7 +98,7 @@ class _Side:
             begun = await running.past(self._warm, _START, step=0.02)
             if begun.events < self._warm:
                 raise BenchError(f"{self.name} handled {begun.events:,.0f} events in {_START:.0f} s")
-            ended = await running.past(bench.events, bench.seconds, step=0.1)
+            ended = await running.past(bench.events, bench.seconds, step=0.5)
         done = ended.events - begun.events
         self._cpu.append((ended.cpu_seconds - begun.cpu_seconds) / done * 1e6)
         self._rss = max(self._rss, running.peak_rss_mb)

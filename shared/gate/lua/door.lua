@@ -7,13 +7,16 @@
 -- Without its epoch a shard's data is gone. Opened on another server than this one: after a restart or a failover the
 -- last writes may be missing. Either way it is closed until it is rebuilt.
 
+local function closed(key, epoch)
+  if not epoch then return redis.error_reply('CLOSED ' .. key .. ' is missing: the data of its shard is lost') end
+  if ARGV[1] ~= '' and string.sub(epoch, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
+    return redis.error_reply('CLOSED ' .. key .. ' was written on another server: this one restarted or took over')
+  end
+end
+
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  return redis.error_reply('CLOSED ' .. KEYS[1] .. ' is missing: the data of its shard is lost')
-end
-if ARGV[1] ~= '' and string.sub(epoch, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
-  return redis.error_reply('CLOSED ' .. KEYS[1] .. ' was written on another server: this one restarted or took over')
-end
+local why = closed(KEYS[1], epoch)
+if why then return why end
 
 -- Whether a rule "|path:kind:campaign:*|" (* is any) covers these; rules of one provider are delivery's to judge.
 local function paused(path, kind, campaign)
