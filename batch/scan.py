@@ -20,7 +20,7 @@ from batch.checkpoints import Checkpoint
 from batch.denials import REASONS, Candidates, turned_down
 from batch.pace import Constant, Pace
 from batch.plan import Plan, Slot
-from batch.pressure import protected
+from batch.pressure import Adaptive, protected
 from shared import outbox
 from shared.clock import Clock
 from shared.gate import Gate, RedisGate
@@ -225,8 +225,9 @@ async def scan(
         producer = await stack.enter_async_context(Producer(settings))
         for database, mine in Databases.of(settings).parts(shards).items():
 
-            async def work(users: Connection, pace: Pace, mine: Sequence[int] = mine) -> ScanSummary:
-                walk = Scan(settings, settings.clock(), users, own, gate, producer, on_page, pace=pace)
+            async def work(users: Connection, pace: Adaptive, mine: Sequence[int] = mine) -> ScanSummary:
+                clock = settings.clock()
+                walk = Scan(settings, clock, users, own, gate, producer, on_page, sleep=pace.idle, pace=pace)
                 return await walk.run(plan, mine)
 
             found.append(await protected(settings, database, work))

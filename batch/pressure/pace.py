@@ -1,4 +1,4 @@
-"""What a scan asks before each page: the controller, with a clock, a log and the replica's lag."""
+"""What a scan asks before each page: the controller, with its turn, a clock, a log and the replica's lag."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 
 from batch.pressure.controller import Controller
 from batch.pressure.lag import ReplicaLag
+from batch.pressure.slots import Turn
 from shared.patience import Sleep
 
 LOOK_SECONDS = 1.0
@@ -26,12 +27,15 @@ class Adaptive:
         controller: Controller,
         database: str,
         sleep: Sleep,
+        turn: Turn | None = None,
         lag: ReplicaLag | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._controller = controller
         self._database = database
         self._sleep = sleep
+        self._turn = turn
+        self._reading = False
         self._lag = lag
         self._now = now
         self._looked = now()
@@ -43,17 +47,28 @@ class Adaptive:
         """Users that the next page may have; returns when it may be read."""
         if self._controller.pause:
             await self._sleep(self._controller.pause)
+        if self._turn:
+            await self._turn.share()
+            await self._turn.take()
+        self._reading = True
         await self._look()
         return self._controller.page_size
 
     async def report(self, seconds: float, rows: int) -> None:
         """A page was read."""
+        self._reading = False
         self.pages += 1
         if not self._controller.page(seconds, rows):
             self._note("its pages take long", page_seconds=round(seconds, 3))
         elif self._slowed and not self._controller.pause:
             self._slowed = False
             log.info("the scan needs no more rests", database=self._database, page_size=self._controller.page_size)
+
+    async def idle(self, seconds: float) -> None:
+        """The scan's own sleep: until users are due, or a pause is over. Others have its turn meanwhile."""
+        if self._turn and not self._reading:
+            await self._turn.give_back()
+        await self._sleep(seconds)
 
     async def _look(self) -> None:
         if self._lag is None or self._now() - self._looked < LOOK_SECONDS:

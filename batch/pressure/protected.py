@@ -11,10 +11,10 @@ import psycopg
 import structlog
 from psycopg import errors
 
-from batch.pressure import slots
 from batch.pressure.controller import Bounds, Controller
 from batch.pressure.lag import ReplicaLag
 from batch.pressure.pace import Adaptive
+from batch.pressure.slots import Turn
 from shared.patience import Sleep
 from shared.settings import Settings
 from shared.store.databases import Database
@@ -53,7 +53,8 @@ async def protected(
     work: Callable[[Connection, Adaptive], Awaitable[T]],
     sleep: Sleep = asyncio.sleep,
 ) -> T:
-    """Do a scan's work with a connection to where the database's users are read, and the pace to keep.
+    """Do a scan's work with a connection to where the database's users are read, and the pace to keep: `pace.idle` is
+    how it sleeps while it has nothing to read.
 
     When the server ends a page or the session, `work` is called again with a smaller page, over another connection if
     need be: it must go on from its checkpoint. Raises `TooManyTriesError` when that leads nowhere; whatever is no
@@ -95,13 +96,14 @@ async def _reading(
 ) -> AsyncIterator[tuple[Connection, Adaptive]]:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(await database.connect("surnia scan", replica=True))
-        await slots.take(connection, settings.scans_per_database, database.name, sleep)
-        # After its turn, for which it may wait longer than a page may take. Nothing is to be written here, ever.
+        # Nothing is to be written here, ever.
         await connection.execute(
             "SELECT set_config('statement_timeout', %s, false), "
             "set_config('default_transaction_read_only', 'on', false)",
             (f"{round(settings.scan_timeout_seconds * 1000)}ms",),
         )
+        turn = Turn(connection, settings.scans_per_database, database.name, sleep)
+        await turn.take()
         lag = None
         if database.replica:
             try:
@@ -110,4 +112,4 @@ async def _reading(
             except psycopg.OperationalError as error:
                 # The replica can be read all the same.
                 log.warning("the replica's lag is not known", database=database.name, error=str(error)[:200])
-        yield connection, Adaptive(controller, database.name, sleep, lag)
+        yield connection, Adaptive(controller, database.name, sleep, turn, lag)

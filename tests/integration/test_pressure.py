@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from batch.plan import Plan, plan
-from batch.pressure import DatabasePressure, TooManyTriesError, pressure_status, protected
+from batch.pressure import Adaptive, DatabasePressure, TooManyTriesError, pressure_status, protected
 from batch.pressure.slots import SCANNING
 from batch.scan import record, scan
 from shared.settings import Settings
@@ -218,3 +218,74 @@ async def test_status_tells_of_a_long_transaction_and_of_a_database_that_does_no
     nowhere = small.model_copy(update={"postgres_url": SecretStr("postgresql://surnia:secret@127.0.0.1:1/surnia")})
     troubled = await now(nowhere)
     assert troubled.trouble and "secret" not in troubled.trouble and not troubled.running
+
+
+async def test_a_scan_that_has_nothing_to_read_for_a_while_leaves_its_turn_to_others(small: Settings) -> None:
+    alone = small.model_copy(update={"scans_per_database": 1})
+    database = Databases.of(alone)[0]
+    order: list[str] = []
+    go_on = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if seconds == 3600.0:
+            await go_on.wait()
+        else:
+            await asyncio.sleep(seconds / 10)
+
+    async def hourly(_: object, pace: Adaptive) -> None:
+        await pace.page_size()
+        order.append("hourly")
+        await pace.report(0.01, 10)
+        await pace.idle(3600.0)
+        await pace.page_size()
+        order.append("hourly")
+
+    async def other(_: object, pace: Adaptive) -> None:
+        await pace.page_size()
+        order.append("other")
+        assert (await now(alone)).running == 1
+        go_on.set()
+        await until(waiting, "the other one to wait")
+        order.append("other")
+
+    async def waiting() -> bool:
+        return bool((await now(alone)).waiting)
+
+    async def begun() -> bool:
+        return bool(order)
+
+    first = asyncio.create_task(protected(alone, database, hourly, sleep))
+    await until(begun, "the first page")
+    await asyncio.wait_for(asyncio.gather(first, protected(alone, database, other, sleep)), 30)
+    assert order == ["hourly", "other", "other", "hourly"]
+
+
+async def test_who_has_read_for_a_slice_lets_those_go_first_who_wait(
+    small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch.pressure.slots.SLICE", 0.1)
+    alone = small.model_copy(update={"scans_per_database": 1})
+    database = Databases.of(alone)[0]
+    ended: list[str] = []
+
+    async def long(_: object, pace: Adaptive) -> None:
+        while ended != ["short"]:
+            await pace.page_size()
+            await pace.report(0.01, 10)
+            await asyncio.sleep(0.005)
+        ended.append("long")
+
+    async def short(_: object, pace: Adaptive) -> None:
+        await pace.page_size()
+        ended.append("short")
+
+    async def running() -> bool:
+        return bool((await now(alone)).running)
+
+    with capture_logs() as logs:
+        reading = asyncio.create_task(protected(alone, database, long))
+        await until(running, "the long one to have its turn")
+        await asyncio.wait_for(asyncio.gather(reading, protected(alone, database, short)), 30)
+    assert ended == ["short", "long"]
+    waits = [line["event"] for line in logs].count("the scan waits for its turn: others read this database")
+    assert waits == 2, "once each"

@@ -139,7 +139,7 @@ async def test_the_pace_looks_at_the_lag_once_a_second() -> None:
         pass
 
     controller = Controller(BOUNDS)
-    pace = Adaptive(controller, "eu1", sleep, Lag(), lambda: now[0])  # type: ignore[arg-type]  # as far as it is asked
+    pace = Adaptive(controller, "eu1", sleep, None, Lag(), lambda: now[0])  # type: ignore[arg-type]  # as far as it is asked
     for n in range(30):
         now[0] = n * LOOK_SECONDS / 10
         await pace.page_size()
