@@ -1,12 +1,12 @@
 """Where a scan got to, and what it has counted: written after Kafka acknowledged a page, read by every rerun.
 
-The connections are in autocommit mode: every statement here stands for itself, unless its caller puts it into a
-transaction, as a scan does with a checkpoint and the deletion of its page from the outbox.
+The connections are in autocommit mode: every statement here stands for itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,17 +19,51 @@ from shared.store.partitions import Connection
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A shard's place in a run: the slot and user id of the last acknowledged page, and its counts so far."""
+    """A shard's place in a run, and its counts so far.
+
+    A scan works in rounds: all who are due by now, then those who are due by then, slot by slot, and in a slot by their
+    place in the hour and id. Everybody due before `begun` is done; of those due before `until`, the end of the round
+    under way, those up to (slot, place, id) are.
+    """
 
     after_slot: int = 0
+    """From 1; 0: the round has only begun."""
     after_id: int = 0
     done: bool = False
     pages: int = 0
+    """Those that ended in this shard."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(local date, "granted" or the reason of a denial) -> candidates of this run's pages; `planned` tells who."""
+    after_place: int = 0
+    begun: float = 0.0
+    until: float = 0.0
+
+    def next_round(self) -> None:
+        """All of the round under way is done."""
+        self.begun, self.after_slot, self.after_place, self.after_id = self.until, 0, 0, 0
 
 
-_Row = tuple[int, tuple[int, int] | None, bool, int, list[tuple[str, str, int]]]
+# The id stands where erasure (stream/erasure) looks for it.
+_Row = tuple[int, list[int | float] | None, bool, int, list[tuple[str, str, int]]]
+
+_SAVE = """
+WITH gone AS (
+  DELETE FROM outbox WHERE page_id = %(page)s
+)
+INSERT INTO scan_checkpoints AS c (run_id, shard, after_key, done, pages, counts)
+SELECT %(run)s, n.shard, n.after_key, n.done, n.pages, n.counts
+FROM jsonb_to_recordset(%(checkpoints)s)
+  AS n(shard smallint, after_key jsonb, done boolean, pages integer, counts jsonb)
+ORDER BY n.shard
+ON CONFLICT (run_id, shard) DO UPDATE SET after_key = excluded.after_key, done = excluded.done, pages = excluded.pages,
+  counts = excluded.counts, updated_at = now()
+WHERE NOT c.done AND (excluded.done OR c.after_key IS NULL OR jsonb_array_length(c.after_key) < 5 OR
+  ((c.after_key ->> 3)::float, (c.after_key ->> 0)::int, (c.after_key ->> 2)::int, (c.after_key ->> 1)::bigint) <=
+  ((excluded.after_key ->> 3)::float, (excluded.after_key ->> 0)::int, (excluded.after_key ->> 2)::int,
+   (excluded.after_key ->> 1)::bigint))
+"""
+"""One statement: a page leaves the outbox with its checkpoint or not at all. Of those who scan one run at once, nobody
+moves the place back; in the order of shards, or two of them would wait for one another."""
 
 
 async def record_run(connection: Connection, plan: Plan) -> tuple[Slot, ...]:
@@ -43,7 +77,7 @@ async def record_run(connection: Connection, plan: Plan) -> tuple[Slot, ...]:
             COMEBACK.code,
             plan.interval_start,
             plan.interval_end,
-            Jsonb(plan.slots, dumps=lambda slots: msgspec.json.encode(slots).decode()),
+            Jsonb(plan.slots, dumps=_dumps),
         ),
     )
     cursor = await connection.execute("SELECT slots FROM scan_runs WHERE run_id = %s", (plan.run_id,))
@@ -58,32 +92,38 @@ async def load(connection: Connection, run_id: str, shards: list[int]) -> dict[i
         (run_id, shards),
     )
     found = {shard: Checkpoint() for shard in shards}
-    for row in await cursor.fetchall():
-        shard, after, done, pages, counts = msgspec.convert(row, _Row)
-        after_slot, after_id = after or (0, 0)
-        found[shard] = Checkpoint(
-            after_slot, after_id, done, pages, Counter({(day, answer): n for day, answer, n in counts})
-        )
+    for shard, key, done, pages, counts in msgspec.convert(await cursor.fetchall(), list[_Row]):
+        if done:
+            after = Checkpoint()
+        elif key is not None and len(key) == 5:
+            slot, user_id, place = (int(part) for part in key[:3])
+            after = Checkpoint(slot, user_id, after_place=place, begun=key[3], until=key[4])
+        else:
+            continue  # Of a scan that went by ids alone: from the beginning, and the gate answers as it did.
+        after.done, after.pages = done, pages
+        after.counts = Counter({(day, answer): n for day, answer, n in counts})
+        found[shard] = after
     return found
 
 
-async def save(connection: Connection, run_id: str, shard: int, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a run that was overtaken by another one of the same interval never moves it back."""
-    await connection.execute(
-        "INSERT INTO scan_checkpoints AS c (run_id, shard, after_key, done, pages, counts) "
-        "VALUES (%(run)s, %(shard)s, %(after)s, %(done)s, %(pages)s, %(counts)s) "
-        "ON CONFLICT (run_id, shard) DO UPDATE SET after_key = excluded.after_key, done = excluded.done, "
-        "pages = excluded.pages, counts = excluded.counts, updated_at = now() "
-        "WHERE NOT c.done AND ((c.after_key ->> 0)::bigint, (c.after_key ->> 1)::bigint) <= (%(slot)s, %(id)s)",
+async def save(
+    connection: Connection, run_id: str, checkpoints: Mapping[int, Checkpoint], page_id: int | None = None
+) -> None:
+    """Write shards' checkpoints, and take the page that they come from out of the outbox."""
+    rows = [
         {
-            "run": run_id,
             "shard": shard,
             # Where nothing is left to continue with, it would only be somebody's id.
-            "after": None if checkpoint.done else Jsonb([checkpoint.after_slot, checkpoint.after_id]),
-            "done": checkpoint.done,
-            "pages": checkpoint.pages,
-            "counts": Jsonb([[day, answer, n] for (day, answer), n in checkpoint.counts.items()]),
-            "slot": checkpoint.after_slot,
-            "id": checkpoint.after_id,
-        },
-    )
+            "after_key": None if one.done else [one.after_slot, one.after_id, one.after_place, one.begun, one.until],
+            "done": one.done,
+            "pages": one.pages,
+            "counts": [[day, answer, n] for (day, answer), n in one.counts.items()],
+        }
+        for shard, one in checkpoints.items()
+    ]
+    values = {"page": page_id, "run": run_id, "checkpoints": Jsonb(rows, dumps=_dumps)}
+    await connection.execute(_SAVE, values)
+
+
+def _dumps(thing: object) -> str:
+    return msgspec.json.encode(thing).decode()

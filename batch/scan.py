@@ -1,41 +1,42 @@
-"""`scan`: walk one group of shards by keyset pages; claim, write to Kafka and checkpoint page by page."""
+"""`scan`: walk a group of shards as its users become due; read, claim, write to Kafka and checkpoint page by page."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from importlib.resources import files
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
-import numpy as np
 import psycopg
 import structlog
 
 from batch import checkpoints
+from batch.cells import Cells
 from batch.checkpoints import Checkpoint
-from batch.denials import REASONS, Candidates, turned_down
+from batch.desk import Decided, Desk
 from batch.pace import Constant, Pace
-from batch.plan import Plan, Slot
+from batch.pages import Page, add, read
+from batch.plan import Plan
 from batch.pressure import Adaptive, protected
+from batch.rounds import Rounds
+from batch.rows import Reader
 from shared import outbox
 from shared.clock import Clock
 from shared.gate import Gate, RedisGate
 from shared.patience import Sleep
-from shared.planning import Denial, Page, Planner
-from shared.policy.kinds import COMEBACK, Path
-from shared.policy.window import QuietHours, expires_at
+from shared.planning import Planner
+from shared.policy.kinds import Path
 from shared.producer import Producer
 from shared.settings import Settings
-from shared.store.databases import Databases
+from shared.store.databases import Database, Databases
 from shared.store.partitions import Connection
-from shared.wire.sends import Send, Target
 
 _ASK_AGAIN_SECONDS = 1.0
 """How often a scan asks whether a pause is over: one page a second costs the gate nothing."""
+_LOOK_SECONDS = 1.0
+"""How often a scan that waits for the next users looks at the clock, which may be turned."""
 
 log = structlog.get_logger()
 
@@ -51,47 +52,11 @@ class ScanSummary(msgspec.Struct):
     denied: dict[str, int]
 
 
-class _Row(msgspec.Struct, array_like=True):
-    """A row of page.sql."""
-
-    user_id: int
-    locale: str
-    streak: int
-    opted_out: int
-    slot: int
-    """The number of its slot in the plan, from 1."""
-    email: str
-    device_ids: list[str] | None
-    platforms: list[str] | None
-    tokens: list[str] | None
-    fcm_tokens: list[str] | None
-
-
-class _Arrays(NamedTuple):
-    """The slots that are left as PostgreSQL array literals: made once, since every shard asks with the same ones."""
-
-    numbers: str
-    zones: str
-    dates: str
-
-    @classmethod
-    def of(cls, slots: Sequence[Slot], after_slot: int) -> _Arrays:
-        # Slots before the checkpoint's are behind us; its own may have users left.
-        left = list(enumerate(slots, start=1))[max(0, after_slot - 1) :]
-        # No quoting: the names are those of the IANA database, letters, digits and "/+-_".
-        columns = (
-            (str(n) for n, _ in left),
-            (slot.time_zone for _, slot in left),
-            (slot.last_active.isoformat() for _, slot in left),
-        )
-        return cls(*("{" + ",".join(column) + "}" for column in columns))
-
-
 class Scan:
     """A scan of one run. `on_page` is told the users of every page once it is acknowledged and checkpointed.
 
     `users` reads users and devices, and may be a replica's; `own` holds Surnia's own tables: checkpoints, outbox,
-    planned pages. They may be the same, and are in autocommit mode: what belongs together says so.
+    planned pages. Both are in autocommit mode. With a connection for each, the next page is read while one is written.
     """
 
     def __init__(
@@ -107,38 +72,34 @@ class Scan:
         pace: Pace | None = None,
     ) -> None:
         self._settings = settings
-        self._users = users
+        self._clock = clock
+        self._reader = Reader(users, settings.sends_email)
         self._own = own
+        self._ahead = users is not own
+        self._gate = gate
         self._pace = pace or Constant(settings.page_size)
         self._planner = Planner(Path.batch, gate, producer, settings, clock)
         self._on_page = on_page
         self._sleep = sleep
-        self._quiet = QuietHours.of(settings)
-        self._query = (files("batch") / "queries" / "page.sql").read_text()
 
     async def run(self, plan: Plan, shards: Sequence[int]) -> ScanSummary:
-        """Scan these shards from their checkpoints on. Idempotent: a finished scan reads only its checkpoints."""
+        """Scan these shards from their checkpoints on, each user when it is due. Idempotent: a finished scan reads only
+        its checkpoints. Ends with the last user of the interval, at once where all of it is past."""
         slots = await checkpoints.record_run(self._own, plan)
         found = await checkpoints.load(self._own, plan.run_id, list(shards))
-        whole = _Arrays.of(slots, 0)
-        for shard, checkpoint in found.items():
-            while not checkpoint.done:
-                arrays = _Arrays.of(slots, checkpoint.after_slot) if checkpoint.after_slot else whole
-                size = await self._pace.page_size()
-                began = time.monotonic()
-                rows = await self._read(arrays, shard, checkpoint, size)
-                await self._pace.report(time.monotonic() - began, len(rows))
-                written = await self._page(plan.run_id, shard, slots, rows)
-                if rows:
-                    checkpoint.counts += written.counts
-                    checkpoint.pages += 1
-                    checkpoint.after_slot, checkpoint.after_id = rows[-1].slot, rows[-1].user_id
-                checkpoint.done = len(rows) < size
-                async with self._own.transaction():
-                    if written.id is not None:
-                        await outbox.delete(self._own, written.id)
-                    await checkpoints.save(self._own, plan.run_id, shard, checkpoint)
-                self._on_page(len(rows))
+        left = [shard for shard, checkpoint in found.items() if not checkpoint.done]
+        if left:
+            await self._reader.prepare()
+            rounds = await Rounds.look(self._reader, plan, slots, {shard: found[shard] for shard in left})
+            desk = Desk(slots, self._gate, self._settings, self._clock)
+            while (cells := rounds.next(self._clock.now())) is not None:
+                await self._walk(plan.run_id, desk, found, cells)
+                rounds.end()
+                while (wake := rounds.wake()) is not None and self._clock.now() < wake:
+                    await self._sleep(min(_LOOK_SECONDS, wake - self._clock.now()))
+            for shard in left:
+                found[shard].done = True
+            await checkpoints.save(self._own, plan.run_id, {shard: found[shard] for shard in left})
         counts: Counter[str] = Counter()
         for checkpoint in found.values():
             for (_, answer), n in checkpoint.counts.items():
@@ -147,91 +108,99 @@ class Scan:
         pages = sum(checkpoint.pages for checkpoint in found.values())
         return ScanSummary(plan.run_id, len(found), pages, granted + counts.total(), granted, dict(counts))
 
-    async def _page(self, run_id: str, shard: int, slots: Sequence[Slot], rows: Sequence[_Row]) -> Page:
-        """Plan a page and bring it to Kafka; returns when nothing of it is paused any more."""
-        sends = [_send(row, slots[row.slot - 1], self._quiet, self._settings.sends_email) for row in rows]
-        reasons = turned_down(
-            Candidates(
-                np.array([row.user_id for row in rows], np.int64),
-                np.array([row.opted_out for row in rows], np.int16),
-                np.array([bool(send.targets or send.email) for send in sends], np.bool_),
-            )
-        ).tolist()
-        candidates = [send for send, reason in zip(sends, reasons, strict=True) if not reason]
-        denied = [Denial(send, REASONS[reason]) for send, reason in zip(sends, reasons, strict=True) if reason]
-        written = await self._planner.write(self._own, candidates, denied)
-        if not written.paused:
-            return written
-        log.warning("paused: the scan waits", run_id=run_id, shard=shard, users=len(written.paused))
-        counts = written.counts
-        while written.paused:
-            if written.id is not None:
-                # Kafka has this part. The checkpoint may be hours away, and nobody must take it for unfinished.
-                await outbox.delete(self._own, written.id)
-            await self._sleep(_ASK_AGAIN_SECONDS)
-            written = await self._planner.write(self._own, written.paused, [])
-            counts += written.counts
-        log.info("the scan goes on", run_id=run_id, shard=shard)
-        return written._replace(counts=counts)
+    async def _walk(self, run_id: str, desk: Desk, places: Mapping[int, Checkpoint], cells: Cells) -> None:
+        """All of some cells, page by page: one is read while the one before it is claimed and made into messages, and
+        that while the one before is written. Checkpoints follow one another as the pages do."""
+        pages = read(self._reader, self._pace, cells)
+        reading: asyncio.Task[Page | None] | None = None
+        writing: asyncio.Task[None] | None = None
+        try:
+            page = await anext(pages, None)
+            while page is not None:
+                told = await desk.ask(page.rows, page.slots, page.shards)
+                if self._ahead:
+                    reading = asyncio.create_task(_next(pages))
+                decided = desk.decide(told)
+                if writing:
+                    await writing
+                writing = asyncio.create_task(self._write(run_id, desk, places, page, decided))
+                if not self._ahead or len(decided.paused):
+                    await writing  # Whoever waits claims nothing more meanwhile.
+                page = await (reading or _next(pages))
+            if writing:
+                await writing
+        finally:
+            await _end(reading, writing)
 
-    async def _read(self, arrays: _Arrays, shard: int, checkpoint: Checkpoint, size: int) -> list[_Row]:
-        cursor = await self._users.execute(
-            self._query,
-            {
-                "shard": shard,
-                "numbers": arrays.numbers,
-                "zones": arrays.zones,
-                "dates": arrays.dates,
-                "after_slot": checkpoint.after_slot,
-                "after_id": checkpoint.after_id,
-                "limit": size,
-            },
-            binary=True,
-        )
-        return msgspec.convert(await cursor.fetchall(), list[_Row])
+    async def _write(
+        self, run_id: str, desk: Desk, places: Mapping[int, Checkpoint], page: Page, decided: Decided
+    ) -> None:
+        """Bring a page to Kafka; returns when nothing of it is paused any more and its checkpoint is written."""
+        page_id = await self._commit(decided)
+        touched = add(places, page, decided)
+        if len(decided.paused):
+            log.warning("paused: the scan waits", run_id=run_id, users=len(decided.paused))
+            while len(decided.paused):
+                if page_id is not None:
+                    # Kafka has this part. The checkpoint may be hours away, and nobody must take it for unfinished.
+                    await outbox.delete(self._own, page_id)
+                await self._sleep(_ASK_AGAIN_SECONDS)
+                rest = page.of(decided.paused)
+                decided = desk.decide(await desk.ask(rest.rows, rest.slots, rest.shards))
+                page_id = await self._commit(decided)
+                add(places, rest, decided)
+            log.info("the scan goes on", run_id=run_id)
+        touched[int(page.shards[-1])].pages += 1
+        await checkpoints.save(self._own, run_id, touched, page_id)
+        self._on_page(len(page.rows))
+
+    async def _commit(self, decided: Decided) -> int | None:
+        if not decided.decisions:
+            return None
+        return await self._planner.commit(self._own, decided.decisions, decided.messages)
 
 
-def _send(row: _Row, slot: Slot, quiet: QuietHours, email: bool) -> Send:
-    return Send(
-        user_id=row.user_id,
-        kind=COMEBACK.name,
-        local_date=slot.local_date,
-        due_at=slot.due_at,
-        expires_at=expires_at(COMEBACK, slot.due_at, slot.time_zone, quiet),
-        time_zone=slot.time_zone,
-        locale=row.locale,
-        streak=row.streak,
-        silent_days=slot.ladder_day,
-        targets=tuple(
-            map(Target, row.device_ids or (), row.platforms or (), row.tokens or (), row.fcm_tokens or ())  # type: ignore[arg-type]  # the table checks the platform
-        ),
-        email=row.email if email else "",
-    )
+async def _next(pages: AsyncIterator[Page]) -> Page | None:
+    return await anext(pages, None)
+
+
+async def _end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Leave nothing under way, whatever went wrong."""
+    under_way = [task for task in tasks if task and not task.done()]
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own, one database after the other, each when the scan has its turn
-    there. Raises when a server does not answer: a rerun continues."""
-    found: list[ScanSummary] = []
+    """Scan a group of shards with connections of its own, in all of their databases at once, each when the scan has its
+    turn there. Raises when a server does not answer: a rerun continues."""
     async with AsyncExitStack() as stack:
-        # Autocommit: no snapshot is held open while a page is claimed and sent.
-        own = await stack.enter_async_context(
-            await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
-        )
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
-        for database, mine in Databases.of(settings).parts(shards).items():
 
-            async def work(users: Connection, pace: Adaptive, mine: Sequence[int] = mine) -> ScanSummary:
-                clock = settings.clock()
-                walk = Scan(settings, clock, users, own, gate, producer, on_page, sleep=pace.idle, pace=pace)
-                return await walk.run(plan, mine)
+        async def part(database: Database, mine: Sequence[int]) -> ScanSummary:
+            # Autocommit: no snapshot is held open while a page is claimed and sent. One for each database: what belongs
+            # together is a transaction.
+            async with await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True) as own:
 
-            found.append(await protected(settings, database, work))
-    summary = _together(plan, found)
+                async def work(users: Connection, pace: Adaptive) -> ScanSummary:
+                    clock = settings.clock()
+                    walk = Scan(settings, clock, users, own, gate, producer, on_page, sleep=pace.idle, pace=pace)
+                    return await walk.run(plan, mine)
+
+                return await protected(settings, database, work)
+
+        parts = [
+            asyncio.create_task(part(database, mine)) for database, mine in Databases.of(settings).parts(shards).items()
+        ]
+        try:
+            summary = _together(plan, await asyncio.gather(*parts))
+        finally:
+            await _end(*parts)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
 

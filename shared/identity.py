@@ -10,6 +10,9 @@ from hashlib import sha1
 from typing import NewType
 from uuid import UUID, uuid5
 
+import numpy as np
+import numpy.typing as npt
+
 UserId = NewType("UserId", int)
 
 MAX_USER_ID = 2**63 - 1
@@ -21,6 +24,9 @@ SHARDS = 1 << SHARD_BITS
 SLOT_BITS = 64
 # 2^64 over the golden ratio, odd: Knuth's multiplicative hash (TAOCP 3, 6.4) spreads dense ids over the top bits.
 MULTIPLIER = 0x9E3779B97F4A7C15
+SPREAD_BITS = 12
+SPREADS = 1 << SPREAD_BITS
+_SPREAD_MULTIPLIER = 0x6A09E667
 _MASK = (1 << SLOT_BITS) - 1
 _SEND_NAMESPACE = UUID("5b0bd6a8-0f0c-5d0a-9b1e-73e5a7c0a001")
 _SEND_NAMESPACE_BYTES = _SEND_NAMESPACE.bytes
@@ -41,6 +47,23 @@ def shard_of(user_id: int) -> int:
 def bucket_of(user_id: int, bucket_bits: int) -> int:
     """The user's gate bucket inside its shard, 0…2^bucket_bits - 1: the slot's bits below the shard's."""
     return (slot(user_id) >> (SLOT_BITS - SHARD_BITS - bucket_bits)) & ((1 << bucket_bits) - 1)
+
+
+def spread(user_id: int) -> int:
+    """The user's place in an hour over which sends are spread, 0…4095, whatever hour it is.
+
+    A multiplicative hash of 32 bits, by the root of 2 where `slot` goes by the golden ratio: who shares a shard, a
+    bucket or neighbouring ids is spread all the same. `surnia_spread(bigint)` in SQL.
+    """
+    folded = (user_id ^ (user_id >> 31)) & 0x7FFFFFFF
+    return (folded * _SPREAD_MULTIPLIER >> (32 - SPREAD_BITS)) & (SPREADS - 1)
+
+
+def spreads(user_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`spread` of each."""
+    folded = (user_ids ^ (user_ids >> 31)) & 0x7FFFFFFF
+    found: npt.NDArray[np.int64] = (folded * _SPREAD_MULTIPLIER >> (32 - SPREAD_BITS)) & (SPREADS - 1)
+    return found
 
 
 def send_id(user_id: int, kind: str, local_date: date, campaign: str = "") -> UUID:

@@ -7,7 +7,7 @@ answers as it did before, users count once however many pages name them, and gra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -100,11 +100,18 @@ class Planner:
         if not plan.decisions:
             return Page(None, plan.counts, plan.by_kind, plan.paused)
         messages = records(plan, self._path, self._topics, now, self._send_batch)
-        page_id = await self._outbox.record(connection, self._path, plan.decisions, messages)
-        users = [user_id for decided in plan.decisions.values() for user_id in decided]
-        await self._pages.mend(connection, page_id, {decision.local_date for decision in plan.decisions}, users)
-        await self._producer.write(messages)
+        page_id = await self.commit(connection, plan.decisions, messages)
         return Page(page_id, plan.counts, plan.by_kind, plan.paused)
+
+    async def commit(
+        self, connection: Connection, decisions: Mapping[Decision, Sequence[int]], messages: Sequence[Record]
+    ) -> int:
+        """Write down a page that is decided, then to Kafka; its number, for whoever deletes it from the outbox."""
+        page_id = await self._outbox.record(connection, self._path, decisions, messages)
+        users = [user_id for decided in decisions.values() for user_id in decided]
+        await self._pages.mend(connection, page_id, {decision.local_date for decision in decisions}, users)
+        await self._producer.write(messages)
+        return page_id
 
 
 async def claim(gate: Gate, path: Path, candidates: Sequence[Send], denied: Sequence[Denial], now: float) -> Plan:

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
         (7, 14, 30, 60, 90), description="Days of silence with a comeback due"
     )
     send_hour: int = Field(18, ge=0, le=23, description="Local hour at which comebacks are due")
+    spread_minutes: int = Field(
+        60, ge=0, le=240, description="Minutes from the send hour on over which its comebacks are spread; 0: none"
+    )
     daily_cap: int = Field(2, ge=1, le=7, description="Reminders a user and local date, over all kinds and paths")
     quiet_start: int = Field(22, ge=0, le=23, description="Local hour at which quiet hours begin")
     quiet_end: int = Field(8, ge=0, le=23, description="Local hour at which quiet hours end")

@@ -104,3 +104,11 @@ def expires_at(kind: ReminderKind, due: float, time_zone: str, quiet: QuietHours
 def comeback_due(day: date, send_hour: int, time_zone: str) -> float:
     """The send hour of a local date."""
     return instant_of(day, send_hour, time_zone)
+
+
+def spread_window(due: float, most: float, time_zone: str, quiet: QuietHours) -> int:
+    """Seconds from `due` on over which sends may be spread: `most`, or half of what is left until quiet hours, so that
+    the last of them has as long as all the spread took. Nothing where it is quiet at `due`."""
+    if quiet.covers(due, time_zone):
+        return 0
+    return int(min(most, (quiet.next_start(due, time_zone) - due) / 2))

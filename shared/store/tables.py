@@ -64,8 +64,9 @@ users = Table(
     Column("email_retired_at", DateTime(timezone=True), comment="since when no mailbox belongs to the address"),
     Column("email_retired_reason", Text),
     CheckConstraint("id > 0", name="id_positive"),
-    # Answers the ladder's question (shard, zone, last active date on a rung) in key order for keyset pages.
-    Index("ix_users_silent", "shard", "time_zone", "last_active_date", "id"),
+    # Answers the ladder's question (shard, zone, last active date on a rung) for a part of the hour, in key order for
+    # keyset pages.
+    Index("ix_users_silent", "shard", "time_zone", "last_active_date", text("surnia_spread(id)"), "id"),
 )
 
 devices = Table(
@@ -113,7 +114,9 @@ scan_runs = Table(
     Column("kind", SmallInteger, nullable=False),
     Column("interval_start", DateTime(timezone=True), nullable=False),
     Column("interval_end", DateTime(timezone=True), nullable=False),
-    Column("slots", JSONB, nullable=False, comment="what plan made of the interval: [zone, local date, ladder day]"),
+    Column(
+        "slots", JSONB, nullable=False, comment="what plan made of the interval: [zone, local date, …], batch/plan.py"
+    ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
 )
 
@@ -122,7 +125,7 @@ scan_checkpoints = Table(
     metadata,
     Column("run_id", Text, ForeignKey("scan_runs.run_id", ondelete="CASCADE"), primary_key=True),
     Column("shard", SmallInteger, primary_key=True),
-    Column("after_key", JSONB, comment="keyset of the last page that Kafka acknowledged: [zone, date, id]"),
+    Column("after_key", JSONB, comment="what Kafka has acknowledged: [slot, id, place, begun, until]"),
     Column("done", Boolean, nullable=False, server_default=text("false")),
     Column("pages", Integer, nullable=False, server_default="0"),
     Column("counts", JSONB, nullable=False, server_default="[]", comment="[local date, answer, n] of its candidates"),

@@ -57,7 +57,7 @@ class KilledError(Exception):
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """Messages of two, and pages that are too old at once."""
-    return settings.model_copy(update={"page_size": 10, "send_batch": 2, "outbox_seconds": 1e-6})
+    return settings.model_copy(update={"page_size": 10, "send_batch": 2, "outbox_seconds": 1e-6, "spread_minutes": 0})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from shared.patience import Sleep
 from shared.policy.kinds import Path
 from shared.producer import Producer, Record
 from shared.settings import Settings
+from shared.store.partitions import Connection
 from shared.topics import Topics, count_messages
 from shared.wire.sends import Result, Send, Target
 from tests.conftest import NOON
@@ -44,14 +46,14 @@ START = datetime.fromtimestamp(NOON, UTC)
 ZONES = ("Asia/Dhaka", "Asia/Omsk")
 """UTC+6 without summer time: the send hour, 18:00, is noon in UTC."""
 CROWD = {3: 25, 4: 20, 5: 9, 7: 11}
-"""Shard -> due users: two and a half pages, whole pages, less than one, one more than one. Nobody is in shard 6."""
+"""Shard -> due users: pages end in the middle of one, with one, and with the last of all. Nobody is in shard 6."""
 SHARDS = [3, 4, 5, 6, 7]
 
 
 @pytest.fixture
 def small(settings: Settings) -> Settings:
-    """Pages of ten, messages of four."""
-    return settings.model_copy(update={"page_size": 10, "send_batch": 4})
+    """Pages of ten, messages of four, and everybody due at the send hour."""
+    return settings.model_copy(update={"page_size": 10, "send_batch": 4, "spread_minutes": 0})
 
 
 @pytest.fixture
@@ -102,13 +104,21 @@ class BreakingProducer(Producer):
             raise RuntimeError("the machine is gone")
 
 
+@asynccontextmanager
+async def connections(settings: Settings) -> AsyncIterator[tuple[Connection, Connection]]:
+    """For users and for Surnia's own tables."""
+    url = settings.require_postgres()
+    users, own = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(2)]
+    async with users, own:
+        yield users, own
+
+
 async def crash(settings: Settings, planned: Plan, pages: int, after: bool) -> None:
     """A scan that ends in its page after `pages`."""
     gate = RedisGate.connect(settings)
-    connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
-    async with connection, BreakingProducer(settings, pages, after) as producer:
+    async with connections(settings) as (users, own), BreakingProducer(settings, pages, after) as producer:
         with pytest.raises(RuntimeError, match="gone"):
-            await Scan(settings, settings.clock(), connection, connection, gate, producer).run(planned, SHARDS)
+            await Scan(settings, settings.clock(), users, own, gate, producer).run(planned, SHARDS)
     await gate.close()
 
 
@@ -123,7 +133,7 @@ async def test_every_due_user_is_visited_once_over_page_shard_and_slot_boundarie
     assert {(send.kind, send.local_date, send.due_at, send.expires_at) for send in sends} == {
         ("comeback", TODAY, NOON, NOON + 4 * HOUR)
     }
-    assert summary == ScanSummary(noon.run_id, len(SHARDS), 8, len(due), len(due), {})
+    assert summary == ScanSummary(noon.run_id, len(SHARDS), 7, len(due), len(due), {})
     assert (sum(pages), max(pages)) == (len(due), 10)
     assert counted(small) == {"granted": len(due)}
     assert {(batch.path, len(batch.sends) <= 4) for batch in await batches_in(small, Topics.of(small).normal)} == {
@@ -205,10 +215,7 @@ async def test_overlapping_intervals_plan_everybody_once(
 async def test_a_page_leaves_the_outbox_with_its_checkpoint_and_not_before(
     small: Settings, noon: Plan, due: dict[int, tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = checkpoints.save
-
-    async def crashing(*arguments: Any) -> None:
-        await save(*arguments)
+    async def crashing(*_: Any) -> None:
         raise RuntimeError("the machine is gone")
 
     with monkeypatch.context() as patch:
@@ -240,11 +247,8 @@ async def hold(small: Settings) -> AsyncIterator[Hold]:
 
 
 async def scan_with(settings: Settings, planned: Plan, gate: Gate, sleep: Sleep) -> ScanSummary:
-    connection = await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)
-    async with connection, Producer(settings) as producer:
-        return await Scan(settings, settings.clock(), connection, connection, gate, producer, sleep=sleep).run(
-            planned, SHARDS
-        )
+    async with connections(settings) as (users, own), Producer(settings) as producer:
+        return await Scan(settings, settings.clock(), users, own, gate, producer, sleep=sleep).run(planned, SHARDS)
 
 
 async def test_a_paused_scan_waits_and_goes_on_where_it_was(
@@ -266,7 +270,7 @@ async def test_a_paused_scan_waits_and_goes_on_where_it_was(
     await gate.close()
     assert waits == [1.0] * 3
     assert Counter(send.user_id for send in await sends_in(small, Topics.of(small).normal)) == Counter(due.keys())
-    assert summary == ScanSummary(noon.run_id, len(SHARDS), 8, len(due), len(due), {})
+    assert summary == ScanSummary(noon.run_id, len(SHARDS), 7, len(due), len(due), {})
     assert [line["event"] for line in logs] == ["paused: the scan waits", "the scan goes on"]
 
 
@@ -337,7 +341,7 @@ async def test_a_checkpoint_never_moves_back_within_a_slot_either(small: Setting
     async with await psycopg.AsyncConnection.connect(small.require_postgres(), autocommit=True) as connection:
         ahead, behind = Checkpoint(after_slot=2, after_id=30, pages=3), Checkpoint(after_slot=2, after_id=20, pages=2)
         for checkpoint in (ahead, behind):
-            await checkpoints.save(connection, noon.run_id, 3, checkpoint)
+            await checkpoints.save(connection, noon.run_id, {3: checkpoint})
         assert (await checkpoints.load(connection, noon.run_id, [3]))[3] == ahead
 
 
@@ -411,7 +415,7 @@ async def test_hourly_scans_remind_once_on_the_day_the_clocks_turn(
     settings: Settings, clock: FileClock, day: str, expected: str
 ) -> None:
     """At 02:00 in Berlin, which is skipped in spring and comes twice in autumn."""
-    night = settings.model_copy(update={"send_hour": 2, "quiet_start": 0, "quiet_end": 0})
+    night = settings.model_copy(update={"send_hour": 2, "quiet_start": 0, "quiet_end": 0, "spread_minutes": 0})
     local = date.fromisoformat(day)
     (user,) = users_of_shard(3, 1)
     add_users(night, {"id": user, "time_zone": "Europe/Berlin", "last_active_date": local - timedelta(days=7)})

@@ -19,8 +19,8 @@ HOUR = timedelta(hours=1)
 START = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
 
-def settings(send_hour: int = 18, ladder: tuple[int, ...] = (7,)) -> Settings:
-    return Settings.model_validate({"send_hour": send_hour, "ladder_days": ladder})
+def settings(send_hour: int = 18, ladder: tuple[int, ...] = (7,), spread: int = 0) -> Settings:
+    return Settings.model_validate({"send_hour": send_hour, "ladder_days": ladder, "spread_minutes": spread})
 
 
 def planned(start: datetime, cuts: list[timedelta], send_hour: int) -> Counter[tuple[str, date]]:

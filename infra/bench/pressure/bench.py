@@ -16,6 +16,7 @@ import psycopg
 from infra.bench.deliver.report import BenchError
 from infra.bench.pressure import material, oltp
 from infra.bench.pressure.report import Found, Pressure, ratio, side
+from shared.clock import FileClock, SystemClock
 from shared.gate import open_fresh
 from shared.policy.localtime import known_zones
 from shared.settings import Settings
@@ -44,6 +45,9 @@ async def bench_pressure(
     await asyncio.to_thread(material.fill, url, users, sorted(known_zones()), datetime.now(UTC).date())
     await open_fresh(settings)
     await ensure_topics(settings)
+    clock_file = settings.state_dir / "pressure-clock"
+    FileClock.create(clock_file, SystemClock().now())
+    environment = {**environment, "SURNIA_CLOCK_FILE": str(clock_file)}
     turns: Turns = {name: [] for name in ("none", "naive", "ours")}
     hours = 0
     for n in range(rounds):

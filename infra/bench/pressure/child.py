@@ -6,6 +6,7 @@ Both ask for the same hours' users, in as many tasks.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import psycopg
 
 from batch.plan import Plan, plan
 from infra.bench.pressure.report import Found
+from shared.clock import FileClock
 from shared.settings import Settings, load_settings
 
 Contender = Callable[[Settings, Plan, Found], Awaitable[object]]
@@ -67,16 +69,21 @@ CONTENDERS: dict[str, Contender] = {"naive": naive, "ours": ours}
 
 
 async def work(contender: Contender, hours: int, found: Found) -> None:
-    """From an hour on: whom an earlier turn claimed is not due again."""
+    """From an hour on: whom an earlier turn claimed is not due again. The clock is turned to the end of each, when all
+    of its users are due."""
     settings = load_settings()
+    assert settings.clock_file
+    clock = FileClock(settings.clock_file)
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=hours)
     while True:
+        clock.set((start + timedelta(hours=1)).timestamp())
         await contender(settings, plan(start, start + timedelta(hours=1), settings), found)
         found.hours += 1
         start += timedelta(hours=1)
 
 
 async def main() -> None:
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # The last query is cancelled, as it should be.
     found = Found()
     working = asyncio.ensure_future(work(CONTENDERS[sys.argv[1]], int(sys.argv[2]), found))
     ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
