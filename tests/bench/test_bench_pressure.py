@@ -1,4 +1,4 @@
-"""The pressure experiment, small: that it runs and prints the fields that others read. What it finds is not asserted."""
+"""The pressure experiment, small: that it runs and prints the fields that others read, whatever it finds."""
 
 from __future__ import annotations
 
