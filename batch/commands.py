@@ -69,7 +69,8 @@ def scan(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count who is due; claim and send nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the batch path over an interval without Airflow: what one run of the DAG `silent_reminders` does."""
+    """Run the batch path over an interval without Airflow, as the DAG `silent_reminders` does: each user when due,
+    so that an interval that is not over takes until its end."""
     import msgspec
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -85,7 +86,8 @@ def scan(
     if dry_run:
         result = msgspec.to_builtins(asyncio.run(count(settings, planned)))
     else:
-        columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        # Nobody knows how many there are before they are read.
+        columns = (TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
             result = msgspec.to_builtins(asyncio.run(run(settings, planned, progress)))
     if as_json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.resources import files
 
 import msgspec
 from rich.progress import Progress
 
+from batch.cells import slot_literals
 from batch.plan import Plan
 from batch.scan import ScanSummary, record, scan
 from shared.identity import SHARDS
@@ -23,38 +25,21 @@ class Count(msgspec.Struct):
 
 
 async def run(settings: Settings, plan: Plan, progress: Progress) -> ScanSummary:
-    """Scan every group of shards, one after the other."""
+    """Scan all shards at once, each user when due."""
     await record(settings, plan)
-    task = progress.add_task("shards", total=SHARDS)
-    totals = ScanSummary(plan.run_id, 0, 0, 0, 0, {})
-    denied: Counter[str] = Counter()
-    for shards in Databases.of(settings).shard_groups(settings.shard_groups):
-        summary = await scan(settings, plan, shards)
-        totals.shards += summary.shards
-        totals.pages += summary.pages
-        totals.candidates += summary.candidates
-        totals.granted += summary.granted
-        denied.update(summary.denied)
-        progress.advance(task, len(shards))
-    totals.denied = dict(denied)
-    return totals
+    task = progress.add_task("users", total=None)
+    summary = await scan(settings, plan, range(SHARDS), lambda users: progress.advance(task, users))
+    progress.update(task, total=summary.candidates, completed=summary.candidates)
+    return summary
 
 
 async def count(settings: Settings, plan: Plan) -> Count:
     """Count who stands on the planned slots; reads only, claims and sends nothing."""
+    query = (files("batch") / "queries" / "count.sql").read_text()
+    slots = slot_literals(plan.slots, range(len(plan.slots)))
     found: Counter[str] = Counter()
     for database in Databases.of(settings):
         async with await database.connect("surnia count", replica=True) as connection:
-            cursor = await connection.execute(
-                "SELECT slot.time_zone, count(*) FROM unnest(%s::text[], %s::date[]) "
-                "AS slot(time_zone, last_active_date) CROSS JOIN unnest(%s::smallint[]) AS shards(shard) "
-                "JOIN users u USING (shard, time_zone, last_active_date) GROUP BY 1",
-                (
-                    [slot.time_zone for slot in plan.slots],
-                    [slot.last_active for slot in plan.slots],
-                    sorted(database.shards),
-                ),
-            )
+            cursor = await connection.execute(query, slots | {"shards": sorted(database.shards)})
             found.update(dict(msgspec.convert(await cursor.fetchall(), list[tuple[str, int]])))
-    rows = sorted(found.items())
-    return Count(plan.run_id, sum(n for _, n in rows), dict(rows))
+    return Count(plan.run_id, found.total(), dict(sorted(found.items())))

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     benches.command("due")(due)
     benches.command("stream")(stream)
     benches.command("pressure")(pressure)
+    benches.command("scan")(scan)
     app.add_typer(benches, name="bench")
 
 
@@ -184,23 +185,54 @@ def pressure(
     _write(json_file, found)
 
 
+def scan(
+    users: Annotated[int, typer.Option(min=1_000, max=200_000_000, help="Users of the database")] = 5_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Alternating rounds")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Of a contender's turn in a round, about")] = 15.0,
+    keep: Annotated[bool, typer.Option(help="Keep the database for the next run")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON")] = None,
+) -> None:
+    """Due users a second, from PostgreSQL to Kafka, beside a loop with an ORM and a COPY of the same rows."""
+    from rich.console import Console
+
+    from infra.bench.scan.bench import bench_scan
+
+    console = Console(highlight=False, soft_wrap=True)
+    with _servers(console, "bench-scan", keep=keep) as stack:
+        found = asyncio.run(bench_scan(stack.settings(), users, rounds, seconds, console.print))
+    for name, rate in (("ours", found.ours), ("orm_loop", found.orm_loop), ("limit", found.limit)):
+        console.print(
+            f"{name}: {rate.users_per_s:,.0f} users/s, {rate.cpu_us_per_user} µs CPU a user, peak RSS "
+            f"{rate.peak_rss_mb} MB, {rate.hours_for_80m} h for 80 million ({rate.users:,} users a round)"
+        )
+    console.print(f"ratio_to_orm_loop {found.ratio_to_orm_loop}   ratio_to_limit {found.ratio_to_limit}")
+    console.print(f"rows_read_per_row_due {found.rows_read_per_row_due}   idle_hour_s {found.idle_hour_s}")
+    _write(json_file, found)
+
+
 @contextmanager
-def _servers(console: Console) -> Iterator[Stack]:
-    """PostgreSQL, Valkey and Kafka of the bench's own, gone afterwards; what stops the bench is told."""
+def _servers(console: Console, name: str = "bench", *, keep: bool = False) -> Iterator[Stack]:
+    """PostgreSQL, Valkey and Kafka of the bench's own; what stops the bench is told.
+
+    Gone afterwards, or with `keep` only stopped, and found as they were by the next.
+    """
     from infra.bench.deliver.report import BenchError
     from infra.stack.stack import Stack
     from shared.settings import load_settings
 
-    stack = Stack(load_settings().state_dir / "bench")
+    stack = Stack(load_settings().state_dir / name)
     try:
         console.print("starting PostgreSQL, Valkey and Kafka of the bench's own")
-        stack.up(fresh=True)
+        stack.up(fresh=not keep)
         yield stack
     except BenchError as error:
         console.print(f"The bench cannot go on: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
     finally:
-        stack.remove()
+        if keep:
+            stack.down()
+        else:
+            stack.remove()
 
 
 def _environment(stack: Stack) -> dict[str, str]:

@@ -110,9 +110,10 @@ STEPS: Steps = {
     "before the outbox row is deleted": lambda patch: dies(patch, outbox, "delete", after=False),
     "after the outbox row is deleted": lambda patch: dies(patch, outbox, "delete", after=True),
 }
-SCAN_STEPS = STEPS | {
+# A scan deletes the row with its checkpoint, in one statement.
+SCAN_STEPS = {name: step for name, step in STEPS.items() if "deleted" not in name} | {
     "before the checkpoint": lambda patch: dies(patch, checkpoints, "save", after=False),
-    "before the checkpoint is committed": lambda patch: dies(patch, checkpoints, "save", after=True),
+    "after the checkpoint": lambda patch: dies(patch, checkpoints, "save", after=True),
 }
 FIRE_STEPS = STEPS | {
     "before the users are taken out of the index": lambda patch: dies(patch, DueIndex, "remove", after=False),
@@ -174,7 +175,9 @@ async def all_is_accounted_for(settings: Settings, runtime: Runtime, steps: Step
     written = list(steps).index("before Kafka has anything")
     for shard, step in enumerate(steps):
         crowd = Crowd(shard)
-        assert {found.get(user) for user in (*crowd.staying, *crowd.later)} == {GRANTED}, step
+        # Who comes after the checkpoint may have a place before it, and is not looked for any more.
+        here = crowd.staying if step == "after the checkpoint" else (*crowd.staying, *crowd.later)
+        assert {found.get(user) for user in here} == {GRANTED}, step
         assert {found.get(user) for user in crowd.leaving} == {afresh if shard < written else GRANTED}, step
     refused = {user for user, answer in found.items() if answer != GRANTED}
     assert refused <= {outcome.user_id for outcome in await outcomes_in(settings) if outcome.result is Result.denied}
