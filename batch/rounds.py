@@ -88,7 +88,8 @@ class Rounds:
         self._forget()
         if not len(self._shards):
             return None
-        begun = max(self._start, *(place.begun for place in self.places.values()))
+        # At once where a shard had to end an older round first.
+        begun = max(self._start, min(place.begun for place in self.places.values()))
         turns = (begun - self._phase) // ROUND_SECONDS + 1
         return min(self._end, turns * ROUND_SECONDS + self._phase)
 

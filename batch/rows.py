@@ -14,9 +14,13 @@ from batch.cells import Cells
 from batch.columns import Ints, Texts, ints, offsets, quotable, texts
 from shared.store.partitions import Connection
 
-_NEVER = ("seqscan", "hashjoin", "mergejoin", "memoize")
-"""Ways to read a table from end to end, or to remember what is asked for once: a page goes by the index, whatever the
-planner believes of the tables."""
+_NEVER = ("seqscan", "hashjoin", "mergejoin", "bitmapscan", "memoize")
+SESSION = "; ".join(
+    # One plan for all pages, or PostgreSQL would weigh each of a page's ids anew; and no compiling of short queries.
+    [*(f"SET enable_{way} = off" for way in _NEVER), "SET plan_cache_mode = force_generic_plan", "SET jit = off"]
+)
+"""A page goes by the index, whatever the planner believes of the tables: it would read a small one from end to end, or
+remember what is asked for once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,7 @@ class Reader:
 
     async def prepare(self) -> None:
         """Once a connection."""
-        ways = [f"SET enable_{way} = off" for way in _NEVER]
-        # One plan for all pages: otherwise PostgreSQL would weigh each of a page's ids anew.
-        await self._connection.execute("; ".join([*ways, "SET plan_cache_mode = force_generic_plan", "SET jit = off"]))
+        await self._connection.execute(SESSION)
 
     async def look(self, shards: list[int], slots: dict[str, str]) -> tuple[Ints, Ints]:
         """The pairs of a shard and a slot's number that have anybody."""

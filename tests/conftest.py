@@ -74,6 +74,8 @@ def environment(addresses: dict[str, str], tmp_path: Path) -> dict[str, str]:
         "SURNIA_PARTITIONS": "4",
         "SURNIA_SHARD_GROUPS": "2",
         "SURNIA_GATE_BUCKET_BITS": "2",
+        # Everybody is due at the send hour: the clock stands, and no scan waits for its hands to move.
+        "SURNIA_SPREAD_MINUTES": "0",
         "SURNIA_COMMIT_SECONDS": "0.1",
         "SURNIA_DUE_POLL_SECONDS": "0.1",
     }

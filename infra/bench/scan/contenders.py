@@ -108,9 +108,8 @@ async def orm_loop(order: Order) -> Report:
                 for users in session.scalars(query).partitions():
                     await some(list(users), slot)
                     done += len(users)
-                    session.expunge_all()
-                if order.users and done >= order.users:
-                    break
+                    if order.users and done >= order.users:
+                        return done
         return done
 
     try:
