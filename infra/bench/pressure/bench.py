@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import msgspec
 import psycopg
@@ -16,7 +15,7 @@ import psycopg
 from infra.bench.deliver.report import BenchError
 from infra.bench.pressure import material, oltp
 from infra.bench.pressure.report import Found, Pressure, ratio, side
-from shared.clock import FileClock, SystemClock
+from shared.clock import FileClock, SystemClock, utc
 from shared.gate import open_fresh
 from shared.policy.localtime import known_zones
 from shared.settings import Settings
@@ -42,7 +41,7 @@ async def bench_pressure(
     url = settings.require_postgres()
     say(f"making {users:,} users")
     # All zones of the world, each with its share.
-    await asyncio.to_thread(material.fill, url, users, sorted(known_zones()), datetime.now(UTC).date())
+    await asyncio.to_thread(material.fill, url, users, sorted(known_zones()), utc(SystemClock().now()).date())
     await open_fresh(settings)
     await ensure_topics(settings)
     clock_file = settings.state_dir / "pressure-clock"

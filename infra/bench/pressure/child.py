@@ -10,14 +10,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import psycopg
 
 from batch.plan import Plan, plan
 from infra.bench.pressure.report import Found
-from shared.clock import FileClock
+from shared.clock import FileClock, SystemClock, utc
 from shared.settings import Settings, load_settings
 
 Contender = Callable[[Settings, Plan, Found], Awaitable[object]]
@@ -79,7 +79,7 @@ async def work(contender: Contender, hours: int, found: Found) -> None:
     settings = load_settings()
     assert settings.clock_file
     clock = FileClock(settings.clock_file)
-    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=hours)
+    start = utc(SystemClock().now()).replace(minute=0, second=0, microsecond=0) + timedelta(hours=hours)
     while True:
         clock.set((start + HOURS).timestamp())
         await contender(settings, plan(start, start + HOURS, settings), found)
