@@ -175,15 +175,16 @@ async def _end(*tasks: asyncio.Task[Any] | None) -> None:
 async def scan(
     settings: Settings, plan: Plan, shards: Sequence[int], on_page: Callable[[int], None] = lambda _: None
 ) -> ScanSummary:
-    """Scan a group of shards with connections of its own, all their databases at once, each when the scan has its turn
-    there. Raises when a server does not answer: a rerun continues."""
+    """Scan a group of shards with connections of its own, in all of their databases at once, each when the scan has its
+    turn there. Raises when a server does not answer: a rerun continues."""
     async with AsyncExitStack() as stack:
         gate = RedisGate.connect(settings)
         stack.push_async_callback(gate.close)
         producer = await stack.enter_async_context(Producer(settings))
 
-        async def of(database: Database, mine: Sequence[int]) -> ScanSummary:
-            # Autocommit: no snapshot is held open while a page is claimed and sent.
+        async def part(database: Database, mine: Sequence[int]) -> ScanSummary:
+            # Autocommit: no snapshot is held open while a page is claimed and sent. One for each database: what belongs
+            # together is a transaction.
             async with await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True) as own:
 
                 async def work(users: Connection, pace: Adaptive) -> ScanSummary:
@@ -193,12 +194,13 @@ async def scan(
 
                 return await protected(settings, database, work)
 
-        parts = Databases.of(settings).parts(shards).items()
-        tasks = [asyncio.create_task(of(database, mine)) for database, mine in parts]
+        parts = [
+            asyncio.create_task(part(database, mine)) for database, mine in Databases.of(settings).parts(shards).items()
+        ]
         try:
-            summary = _together(plan, await asyncio.gather(*tasks))
+            summary = _together(plan, await asyncio.gather(*parts))
         finally:
-            await _end(*tasks)
+            await _end(*parts)
     log.debug("scanned", **msgspec.to_builtins(summary))
     return summary
 

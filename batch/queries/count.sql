@@ -2,7 +2,7 @@
 SELECT slot.time_zone, sum(found.users)::bigint
 FROM unnest(%(numbers)s::int[], %(zones)s::text[], %(dates)s::date[], %(lows)s::int[], %(highs)s::int[])
   AS slot(n, time_zone, last_active_date, low, high)
-CROSS JOIN unnest(%(shards)s::int[]) AS shards(shard)
+CROSS JOIN unnest(%(shards)s::smallint[]) AS shards(shard)
 CROSS JOIN LATERAL (
   SELECT count(*) AS users
   FROM users u

@@ -18,7 +18,7 @@ from tests.threefold import SHARES, at, emptied, three_databases, users_of
 @pytest.fixture
 def environment(environment: dict[str, str], addresses: dict[str, str]) -> Iterator[dict[str, str]]:
     with three_databases(addresses["postgres_url"]) as named:
-        environment |= {"SURNIA_DATABASES": named}
+        environment |= {"SURNIA_DATABASES": named, "SURNIA_SPREAD_MINUTES": "0"}
         emptied(settings_of(environment))
         yield environment
 

@@ -33,7 +33,9 @@ ENDED = "the database ended a page; the scan goes on from its checkpoint"
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """Pages of ten, which may take a fifth of a second."""
-    return settings.model_copy(update={"page_size": 10, "scan_timeout_seconds": 0.2, "scans_per_database": 2})
+    return settings.model_copy(
+        update={"page_size": 10, "scan_timeout_seconds": 0.2, "scans_per_database": 2, "spread_minutes": 0}
+    )
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def replicated(settings: Settings, pair: Pair) -> Settings:
             "postgres_url": SecretStr(pair.primary),
             "databases": read_addresses(json.dumps([entry])),
             "scan_lag_seconds": 0.5,
+            "spread_minutes": 0,
         }
     )
 
