@@ -114,7 +114,7 @@ async def _empty(settings: Settings) -> None:
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
         await connection.execute(
             "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses, erased, "
-            "erasure_keys, erasures"
+            "erasure_keys, erasures, backfills, backfill_checkpoints"
         )
     redis = connect_redis(settings)
     await redis.flushdb()
