@@ -24,6 +24,7 @@ _PARTS = (
     "batch.commands",
     "batch.oncall.commands",
     "batch.maintenance_commands",
+    "infra.oncall.commands",
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",
