@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from infra.oncall import complete
+from infra.oncall.look_commands import doctor, lag
 from shared.settings import Settings, load_settings
 from shared.terminal import myself, one_line
 
@@ -26,9 +27,9 @@ NO_ANSWER, BUSY, UNKNOWN, NOT_CONFIRMED, CANCELLED = 1, 3, 4, 5, 6
 
 backfill = typer.Typer(
     help="Plan now what a path that was down should have planned: comebacks of the batch path; practice, streak savers "
-    "and abandoned lessons of the stream path.\n\nExit codes: 0 done (or planned), 1 a server does not answer (what was "
-    "done stays: resume), 2 wrong usage, 3 somebody else runs it, 4 no such backfill, 5 not confirmed: nothing was done, "
-    "6 cancelled.",
+    "and abandoned lessons of the stream path.\n\nExit codes: 0 done (or planned), 1 a server does not answer (what "
+    "was done stays: resume), 2 wrong usage, 3 somebody else runs it, 4 no such backfill, 5 not confirmed: nothing was "
+    "done, 6 cancelled.",
     no_args_is_help=True,
 )
 
@@ -53,8 +54,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add `surnia backfill`."""
+    """Add `surnia backfill`, `surnia lag` and `surnia doctor`."""
     app.add_typer(backfill, name="backfill")
+    app.command()(lag)
+    app.command()(doctor)
 
 
 @backfill.command()
