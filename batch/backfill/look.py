@@ -86,9 +86,9 @@ async def look(settings: Settings, request: Request, on_shard: Callable[[], None
         tally = _Tally(Keeper(keyspace, settings))
         looker = _Looker(settings, connection)
         missed = Missed(settings, keyspace, connection, request)
-        plans = silent.plans(request, settings) if request.comebacks else []
+        planned = silent.whole(request, settings) if request.comebacks else None
         for shard in request.shards:
-            for planned in plans:
+            if planned:
                 await tally.add(await looker.silent(planned, shard))
             if request.due_kinds:
                 waiting = await missed.of(shard)

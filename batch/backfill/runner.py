@@ -220,6 +220,7 @@ class _Work:
             producer = await stack.enter_async_context(CountingProducer(settings, self._pace))
             # Its own: this one may be asked for checkpoints in the middle of a page.
             pages = await stack.enter_async_context(await store.connect(settings))
+            self._pages = pages
             clock = settings.clock()
 
             @asynccontextmanager
@@ -248,8 +249,8 @@ class _Work:
         if left and path is Path.batch:
             self._place = path, left[0]
             await self._pace.turn()
-            for planned in self._plans:
-                await self._scan.run(planned, left)
+            for planned, mine in await silent.due_hours(self._pages, self._plans, left):
+                await self._scan.run(planned, mine)
         for shard in shards:
             self._place = path, shard
             if shard in left:

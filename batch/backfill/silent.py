@@ -3,10 +3,14 @@ done, and the other way round."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from importlib.resources import files
+
+import msgspec
 
 from batch.backfill.request import Request
+from batch.backfill.store import Connection
 from batch.plan import Plan, plan
 from shared.settings import Settings
 
@@ -20,6 +24,32 @@ def hours(request: Request) -> Iterator[Request]:
         end = min(start.replace(minute=0, second=0, microsecond=0) + _HOUR, request.end)
         yield Request(start, end, request.kinds, request.shards, request.zones)
         start = end
+
+
+def whole(request: Request, settings: Settings) -> Plan:
+    """All hours at once, for those who only count."""
+    planned = plan(request.start, request.end, settings)
+    slots = tuple(slot for slot in planned.slots if not request.zones or slot.time_zone in request.zones)
+    return Plan(planned.run_id, planned.interval_start, planned.interval_end, slots)
+
+
+async def due_hours(
+    connection: Connection, planned: Sequence[Plan], shards: Sequence[int]
+) -> list[tuple[Plan, list[int]]]:
+    """Each hour with those of some shards in which somebody is due: the others need no checkpoints."""
+    slots = [(n, slot) for n, each in enumerate(planned) for slot in each.slots]
+    values = {
+        "hours": [n for n, _ in slots],
+        "zones": [slot.time_zone for _, slot in slots],
+        "dates": [slot.last_active for _, slot in slots],
+        "shards": list(shards),
+    }
+    query = (files("batch") / "queries" / "backfill_hours.sql").read_text()
+    cursor = await connection.execute(query, values)
+    found: dict[int, list[int]] = {}
+    for n, shard in sorted(msgspec.convert(await cursor.fetchall(), list[tuple[int, int]])):
+        found.setdefault(n, []).append(shard)
+    return [(planned[n], mine) for n, mine in found.items()]
 
 
 def plans(request: Request, settings: Settings, suffix: str = "") -> list[Plan]:

@@ -2,7 +2,7 @@
 
 Each question has a daemon thread, for the clients' own timeouts are not to be relied upon: a name that is not resolved,
 a connection that is accepted and never served, a client that waits for its broker while it closes. A thread that is
-late is left behind, and ends with the process. Modules are to be imported before: that would count as the server's time.
+late is left behind, and ends with the process. Modules are to be imported before: the server would be blamed for it.
 """
 
 from __future__ import annotations
