@@ -107,17 +107,14 @@ class _Looker:
         self._now = settings.clock().now()
         self._quiet = QuietHours.of(settings)
         self._email = settings.sends_email
+        self._slots: dict[str, str] = {}
         self._silent = (files("batch") / "queries" / "backfill_silent.sql").read_text()
         self._users = (files("shared.due") / "queries" / "fire_users.sql").read_text()
 
     async def silent(self, planned: Plan, shard: int) -> list[_Seen]:
-        values = {
-            "shard": shard,
-            "numbers": list(range(len(planned.slots))),
-            "zones": [slot.time_zone for slot in planned.slots],
-            "dates": [slot.last_active for slot in planned.slots],
-        }
-        cursor = await self._connection.execute(self._silent, values)
+        if not self._slots:
+            self._slots = silent.arrays(list(enumerate(planned.slots)))
+        cursor = await self._connection.execute(self._silent, {**self._slots, "shard": shard})
         rows = msgspec.convert(await cursor.fetchall(), list[tuple[int, int, int, bool, bool]])
         seen = []
         for user_id, n, opted_out, has_device, has_email in rows:

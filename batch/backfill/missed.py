@@ -43,7 +43,8 @@ class Missed:
         self._request = request
         self._quiet = QuietHours.of(settings)
         self._from, self._to = request.start.timestamp(), request.end.timestamp()
-        self._zones = list(request.zones or sorted(known_zones()))
+        # A literal, for all shards: no quoting, for the names are those of the IANA database.
+        self._zones = "{" + ",".join(request.zones or sorted(known_zones())) + "}"
         self._query = (files("batch") / "queries" / "backfill_practised.sql").read_text()
 
     async def of(self, shard: int) -> list[Waiting]:
@@ -73,7 +74,7 @@ class Missed:
         """The index knows no zones."""
         if not self._request.zones or not dues:
             return dues
-        query = "SELECT id FROM users WHERE id = ANY(%s) AND time_zone = ANY(%s)"
+        query = "SELECT id FROM users WHERE id = ANY(%s) AND time_zone = ANY(%s::text[])"
         cursor = await self._connection.execute(query, ([due.user_id for due in dues], self._zones))
         here = {user_id for (user_id,) in msgspec.convert(await cursor.fetchall(), list[tuple[int]])}
         return [due for due in dues if due.user_id in here]

@@ -11,7 +11,7 @@ import msgspec
 
 from batch.backfill.request import Request
 from batch.backfill.store import Connection
-from batch.plan import Plan, plan
+from batch.plan import Plan, Slot, plan
 from shared.settings import Settings
 
 _HOUR = timedelta(hours=1)
@@ -33,17 +33,22 @@ def whole(request: Request, settings: Settings) -> Plan:
     return Plan(planned.run_id, planned.interval_start, planned.interval_end, slots)
 
 
+def arrays(slots: Sequence[tuple[int, Slot]]) -> dict[str, str]:
+    """Numbers, zones and last active dates of slots as array literals, made once for all shards. No quoting: the names
+    are those of the IANA database, letters, digits and "/+-_"."""
+    return {
+        "numbers": "{" + ",".join(str(n) for n, _ in slots) + "}",
+        "zones": "{" + ",".join(slot.time_zone for _, slot in slots) + "}",
+        "dates": "{" + ",".join(slot.last_active.isoformat() for _, slot in slots) + "}",
+    }
+
+
 async def due_hours(
     connection: Connection, planned: Sequence[Plan], shards: Sequence[int]
 ) -> list[tuple[Plan, list[int]]]:
     """Each hour with those of some shards in which somebody is due: the others need no checkpoints."""
     slots = [(n, slot) for n, each in enumerate(planned) for slot in each.slots]
-    values = {
-        "hours": [n for n, _ in slots],
-        "zones": [slot.time_zone for _, slot in slots],
-        "dates": [slot.last_active for _, slot in slots],
-        "shards": list(shards),
-    }
+    values = {**arrays(slots), "shards": list(shards)}
     query = (files("batch") / "queries" / "backfill_hours.sql").read_text()
     cursor = await connection.execute(query, values)
     found: dict[int, list[int]] = {}
