@@ -22,10 +22,12 @@ from shared.clock import FileClock, utc
 from tests.acceptance.conftest import Engine, wait_for
 from tests.acceptance.runbooks import DAY, Night, iso
 from tests.conftest import environment_in
-from tests.integration.support import HOUR, sql
+from tests.integration.support import HOUR, sql, token_of
 
 pytestmark = pytest.mark.timeout(300)
 
+MENDED = "✓ "
+"""What the corrected texts begin with."""
 STREAM = "--kind practice --kind streak_saver --kind abandoned_lesson"
 
 
@@ -179,6 +181,8 @@ def test_a_wrong_text_is_being_sent(night: Night, tmp_path: Path) -> None:
     assert not any(night.pushed(user) for user in rest)
     night.type('surnia resume --kind practice --reason "the right text is deployed"')
     night.shown("practice", rest)
+    titles = [night.engine.simulator.pushes(token_of(user))[0]["title"] for user in (*first, *rest)]
+    assert [title.startswith(MENDED) for title in titles] == [False, True, True]
     night.accounts_hold(noon)
 
 
@@ -188,7 +192,7 @@ def corrected(folder: Path) -> Path:
         shutil.copytree(part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy("surnia.py", folder)
     texts = folder / "shared" / "templates" / "en.toml"
-    texts.write_text(texts.read_text())
+    texts.write_text(texts.read_text().replace('title = "', f'title = "{MENDED}'))
     return folder
 
 
