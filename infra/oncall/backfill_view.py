@@ -12,6 +12,7 @@ from rich.text import Text
 
 from batch.backfill import Backfill, Look, Summary
 from batch.backfill.look import largest
+from shared.terminal import several
 
 MOST = 40
 """Rows of a plan that are shown; all of them are summed up, and `--json` has them."""
@@ -50,8 +51,8 @@ def plan_view(found: Look) -> RenderableType:
         notes.append("The gate has the last word: who practised or had the day's reminders is denied when it runs.")
     if found.unread_events:
         notes.append(
-            f"{found.unread_events:,} events wait for a stream worker: who practised in them is marked at the gate "
-            "before anybody is reminded."
+            f"{several(found.unread_events, 'event')} {'waits' if found.unread_events == 1 else 'wait'} for a stream "
+            "worker: who practised in them is marked at the gate before anybody is reminded."
         )
     return Group(table, *(Text(note, style="dim") for note in notes))
 
@@ -141,7 +142,7 @@ def state_of(backfill: Backfill) -> str:
 
 
 def _progress(done: Summary) -> str:
-    return f"{done.shards_done:,} of {done.shards:,} shards (each path's count) are done."
+    return f"{done.shards_done:,} of {done.shards:,} shards are done (of each path)."
 
 
 def _count(number: int) -> str:

@@ -22,6 +22,7 @@ from shared.identity import SHARDS
 from shared.keyspace import Call, open_keyspace
 from shared.lag import LagReader, group_of
 from shared.settings import Settings
+from shared.terminal import several
 from shared.topics import Topics
 
 BEHIND_SECONDS = 60.0
@@ -79,13 +80,13 @@ class Lag:
     def behind(self) -> list[str]:
         """What is behind, in words."""
         found = [
-            f"{each.role} has {each.messages:,} messages of {each.topic} to read"
+            f"{each.role} has {several(each.messages, 'message')} of {each.topic} to read"
             + ("" if each.members else ", and no worker runs")
             for each in self.topics
             if each.messages and (not each.members or (each.oldest_seconds or 0) > BEHIND_SECONDS)
         ]
         found += [
-            f"{each.waiting:,} {each.kind} reminders are due and not fired"
+            f"{several(each.waiting, f'{each.kind} reminder')} due and not fired"
             for each in self.due
             if (each.oldest_seconds or 0) > BEHIND_SECONDS
         ]

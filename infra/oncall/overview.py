@@ -14,6 +14,7 @@ from infra.oncall import lag
 from infra.oncall.probe import Answer, ask_all, coroutine
 from infra.stack.view import duration
 from shared.settings import Settings
+from shared.terminal import several
 from stream.delivery.turnstile.redis import RedisTurnstile
 from stream.delivery.turnstile.status import look as stand
 
@@ -135,9 +136,9 @@ def _path(title: str, found: Overview, role: str) -> Text:
         return Text("")
     messages = sum(each.messages for each in topics)
     oldest = max((each.oldest_seconds or 0.0 for each in topics), default=0.0)
-    behind = f"{messages:,} messages behind, the oldest {duration(oldest)}" if messages else "nothing to read"
+    behind = f"{several(messages, 'message')} behind, the oldest {duration(oldest)}" if messages else "nothing to read"
     workers = topics[0].members
-    return Text(f"{title}: {workers} worker{'' if workers == 1 else 's'}, {behind}", style="" if workers else "yellow")
+    return Text(f"{title}: {several(workers, 'worker')}, {behind}", style="" if workers else "yellow")
 
 
 def _lanes(found: Overview) -> Text:
@@ -146,7 +147,7 @@ def _lanes(found: Overview) -> Text:
         return Text("")
     waiting = ", ".join(f"{each.topic.rpartition('sends.')[2]} {each.messages:,}" for each in lanes)
     return Text(
-        f"Delivery: {lanes[0].members} worker{'' if lanes[0].members == 1 else 's'}, messages that wait: {waiting}",
+        f"Delivery: {several(lanes[0].members, 'worker')}, messages that wait: {waiting}",
         style="" if lanes[0].members else "yellow",
     )
 

@@ -162,8 +162,8 @@ def test_what_is_behind_is_said_in_words() -> None:
     )
     assert lag.behind == [
         "stream has 5,000 messages of activity.events to read",
-        "delivery has 1 messages of sends.urgent to read, and no worker runs",
-        "12 practice reminders are due and not fired",
+        "delivery has 1 message of sends.urgent to read, and no worker runs",
+        "12 practice reminders due and not fired",
         "4 planned pages are not in Kafka: a stream worker finishes them",
     ]
     assert lag.writeback_seconds == 61.0

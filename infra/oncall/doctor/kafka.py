@@ -11,6 +11,7 @@ from infra.oncall import lag
 from infra.oncall.doctor.finding import MOST_SKEW, Finding, broken, ok, warning
 from shared.clock import SystemClock
 from shared.settings import Settings
+from shared.terminal import several
 from shared.topics import Topics
 
 PART = "Kafka"
@@ -29,7 +30,7 @@ async def look(settings: Settings) -> list[Finding]:
         await admin.close()
     brokers = len(cluster["brokers"])
     counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    found = [ok(PART, f"{brokers} broker{'' if brokers == 1 else 's'} answer")]
+    found = [ok(PART, f"{several(brokers, 'broker')} in the cluster")]
     found += _topics(wanted, counts, settings)
     if settings.replication > brokers:
         found.append(
