@@ -15,6 +15,7 @@ import msgspec
 from batch.backfill import silent, store, unread
 from batch.backfill.missed import Missed
 from batch.backfill.request import Request
+from batch.backfill.users import Users
 from batch.plan import Plan
 from shared.due.candidate import candidate, moment, users_of
 from shared.due.page import Waiting
@@ -84,8 +85,9 @@ async def look(settings: Settings, request: Request, on_shard: Callable[[], None
         keyspace = open_keyspace(settings)
         stack.push_async_callback(keyspace.close)
         tally = _Tally(Keeper(keyspace, settings))
-        looker = _Looker(settings, connection)
-        missed = Missed(settings, keyspace, connection, request)
+        users = Users(settings, connection, stack)
+        looker = _Looker(settings, users)
+        missed = Missed(settings, keyspace, users, request)
         planned = silent.whole(request, settings) if request.comebacks else None
         for shard in request.shards:
             if planned:
@@ -93,7 +95,7 @@ async def look(settings: Settings, request: Request, on_shard: Callable[[], None
             if request.due_kinds:
                 waiting = await missed.of(shard)
                 for start in range(0, len(waiting), _PAGE):
-                    await tally.add(await looker.missed(waiting[start : start + _PAGE]))
+                    await tally.add(await looker.missed(shard, waiting[start : start + _PAGE]))
             on_shard()
     events = await unread.count_unread(settings) if request.due_kinds else 0
     return Look(request, tally.rows(), events)
@@ -102,8 +104,8 @@ async def look(settings: Settings, request: Request, on_shard: Callable[[], None
 class _Looker:
     """Turns what is due into what a planner would make of it, now."""
 
-    def __init__(self, settings: Settings, connection: store.Connection) -> None:
-        self._connection = connection
+    def __init__(self, settings: Settings, users: Users) -> None:
+        self._from = users
         self._now = settings.clock().now()
         self._quiet = QuietHours.of(settings)
         self._email = settings.sends_email
@@ -114,7 +116,7 @@ class _Looker:
     async def silent(self, planned: Plan, shard: int) -> list[_Seen]:
         if not self._slots:
             self._slots = silent.arrays(list(enumerate(planned.slots)))
-        cursor = await self._connection.execute(self._silent, {**self._slots, "shard": shard})
+        cursor = await (await self._from.at(shard)).execute(self._silent, {**self._slots, "shard": shard})
         rows = msgspec.convert(await cursor.fetchall(), list[tuple[int, int, int, bool, bool]])
         seen = []
         for user_id, n, opted_out, has_device, has_email in rows:
@@ -129,8 +131,8 @@ class _Looker:
             seen.append(_Seen(key, slot.time_zone, slot.due_at, answer))
         return seen
 
-    async def missed(self, waiting: Sequence[Waiting]) -> list[_Seen]:
-        cursor = await self._connection.execute(
+    async def missed(self, shard: int, waiting: Sequence[Waiting]) -> list[_Seen]:
+        cursor = await (await self._from.at(shard)).execute(
             self._users, (array({one.due.user_id for one in waiting}),), binary=True
         )
         users = users_of(await cursor.fetchall())

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from batch.backfill.request import Request
-from batch.backfill.store import Connection
+from batch.backfill.users import Users
 from shared.due.index import Due
 from shared.due.page import Waiting
 from shared.gate.keys import due_key
@@ -37,9 +37,9 @@ may begin a day later where the user has gone since, over the dateline."""
 class Missed:
     """Looks for what was missed. Raises what `shared.patience.SERVER_TROUBLE` lists."""
 
-    def __init__(self, settings: Settings, keyspace: Keyspace, connection: Connection, request: Request) -> None:
+    def __init__(self, settings: Settings, keyspace: Keyspace, users: Users, request: Request) -> None:
         self._keyspace = keyspace
-        self._connection = connection
+        self._users = users
         self._request = request
         self._quiet = QuietHours.of(settings)
         self._from, self._to = request.start.timestamp(), request.end.timestamp()
@@ -68,14 +68,14 @@ class Missed:
             (page,) = await self._keyspace.run([Call(shard, (*words, "LIMIT", len(found), _AT_ONCE))])
             found += map(Due, map(int, page[::2]), map(float, page[1::2]))
             if len(page) < 2 * _AT_ONCE:
-                return await self._in_zones(found)
+                return await self._in_zones(shard, found)
 
-    async def _in_zones(self, dues: list[Due]) -> list[Due]:
+    async def _in_zones(self, shard: int, dues: list[Due]) -> list[Due]:
         """The index knows no zones."""
         if not self._request.zones or not dues:
             return dues
         query = "SELECT id FROM users WHERE id = ANY(%s) AND time_zone = ANY(%s::text[])"
-        cursor = await self._connection.execute(query, ([due.user_id for due in dues], self._zones))
+        cursor = await (await self._users.at(shard)).execute(query, ([due.user_id for due in dues], self._zones))
         here = {user_id for (user_id,) in msgspec.convert(await cursor.fetchall(), list[tuple[int]])}
         return [due for due in dues if due.user_id in here]
 
@@ -90,7 +90,7 @@ class Missed:
             "active_since": since.date() - timedelta(days=1),
         }
         due: dict[str, list[Due]] = {PRACTICE.name: [], STREAK_SAVER.name: []}
-        cursor = await self._connection.execute(self._query, values)
+        cursor = await (await self._users.at(shard)).execute(self._query, values)
         while rows := await cursor.fetchmany(_AT_ONCE):
             for row in rows:
                 for kind, one in self._follow(*row):

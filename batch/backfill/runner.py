@@ -11,12 +11,15 @@ from functools import partial
 import msgspec
 import structlog
 
+import batch.pace
 from batch.backfill import silent, store, unread
 from batch.backfill.missed import Missed
 from batch.backfill.pace import EXPIRED, SENT, CancelledBackfillError, CountingProducer, Pace, PacedGate
 from batch.backfill.request import Request
 from batch.backfill.store import Backfill, Checkpoint, Connection, Counts, Via
+from batch.backfill.users import Users
 from batch.plan import Plan
+from batch.pressure import protected
 from batch.scan import Scan
 from shared.clock import utc
 from shared.due.candidate import moment
@@ -193,6 +196,22 @@ async def _zones(connection: Connection, users: Sequence[int]) -> dict[int, tupl
     return {user_id: (zone, practised) for user_id, zone, practised in rows}
 
 
+class _Both:
+    """A scan's pace: the database's, and the backfill's."""
+
+    def __init__(self, database: batch.pace.Pace, backfill: Pace, most: int) -> None:
+        self._database = database
+        self._backfill = backfill
+        self._most = most
+
+    async def page_size(self) -> int:
+        await self._backfill.turn()
+        return min(self._most, await self._database.page_size())
+
+    async def report(self, seconds: float, rows: int) -> None:
+        await self._database.report(seconds, rows)
+
+
 class _Work:
     """One process's part of a backfill."""
 
@@ -224,19 +243,20 @@ class _Work:
             clock = settings.clock()
 
             @asynccontextmanager
-            async def lend() -> AsyncIterator[Connection]:
+            async def own() -> AsyncIterator[Connection]:
                 yield pages
 
+            self._users = Users(settings, pages, stack)
             self._keeper = Keeper(keyspace, settings)
-            self._missed = Missed(settings, keyspace, pages, request)
+            self._missed = Missed(settings, keyspace, self._users, request)
             planner = Planner(Path.stream, gate, producer, settings, clock)
-            self._firer = PageFirer(lend, DueIndex(keyspace), planner, settings, clock)
-            self._scan = Scan(settings, clock, pages, gate, producer, self._pace.page_done)
-            self._zones = partial(_zones, pages)
+            users = self._users
+            self._firer = PageFirer(own, users.lend, users.databases, DueIndex(keyspace), planner, settings, clock)
+            self._gate, self._producer = gate, producer
             if request.comebacks:
                 # Only some zones, or once more: checkpoints of its own.
-                own = bool(request.zones) or self._backfill.again
-                self._plans = silent.plans(request, settings, f"backfill-{number}" if own else "")
+                apart = bool(request.zones) or self._backfill.again
+                self._plans = silent.plans(request, settings, f"backfill-{number}" if apart else "")
             if request.due_kinds:
                 read, marked = await unread.mark_unread(settings, gate)
                 if read:
@@ -249,8 +269,8 @@ class _Work:
         if left and path is Path.batch:
             self._place = path, left[0]
             await self._pace.turn()
-            for planned, mine in await silent.due_hours(self._pages, self._plans, left):
-                await self._scan.run(planned, mine)
+            for database, part in self._users.databases.parts(left).items():
+                await protected(self._settings, database, partial(self._silent, part))
         for shard in shards:
             self._place = path, shard
             if shard in left:
@@ -260,6 +280,16 @@ class _Work:
                 self.checkpoints[self._place].done = True
                 await self._save()
             on_shard()
+
+    async def _silent(self, shards: list[int], users: Connection, pace: batch.pace.Pace) -> None:
+        """The batch path's part of some shards of one database, which says how fast it may be read."""
+        settings = self._settings
+        scan = Scan(
+            settings, settings.clock(), users, self._pages, self._gate, self._producer, self._pace.page_done,
+            pace=_Both(pace, self._pace, self._page),
+        )  # fmt: skip
+        for planned, mine in await silent.due_hours(users, self._plans, shards):
+            await scan.run(planned, mine)
 
     async def _between(self) -> None:
         """Before a page: what the last one came to is written down, and then somebody may stop it."""
@@ -306,7 +336,7 @@ class _Work:
 
     async def _untaken(self, page: Sequence[Waiting]) -> list[Waiting]:
         """Without those that somebody has claimed: a worker that is up again, an earlier run, the other path."""
-        zones = await self._zones([one.due.user_id for one in page])
+        zones = await _zones(await self._users.at(page[0].shard), [one.due.user_id for one in page])
         quiet = QuietHours.of(self._settings)
         keys: list[SendKey | None] = []
         for kind, _, (user_id, due) in page:

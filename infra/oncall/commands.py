@@ -279,6 +279,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]], number: int | None = None) 
     import psycopg
 
     from batch.backfill import BusyBackfillError, CancelledBackfillError, NoSuchBackfillError
+    from batch.pressure import TooManyTriesError
     from shared.patience import SERVER_TROUBLE
 
     go_on = f" What was done stays: `surnia backfill resume {number}` goes on." if number else ""
@@ -289,6 +290,8 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]], number: int | None = None) 
     except SERVER_TROUBLE as error:
         said = str(error).strip()[:300] or type(error).__name__
         _fail(f"a server does not answer: {said}. See `surnia status`.{go_on}", NO_ANSWER)
+    except TooManyTriesError as error:
+        _fail(f"{error}{go_on}", NO_ANSWER)
     except BusyBackfillError as error:
         _fail(str(error), BUSY)
     except NoSuchBackfillError as error:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import psycopg
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batch.pressure import pressure_status
 from infra.airflow.services import Airflow
 from infra.oncall import lag
 from infra.oncall.probe import Answer, ask_all, coroutine
@@ -34,7 +36,7 @@ class Overview:
     lag: lag.Lag
     providers: list[dict[str, Any]]
     database: dict[str, Any] | None
-    scans: dict[str, Any] | None
+    scans: list[dict[str, Any]]
     airflow: dict[str, Any]
     trouble: dict[str, str] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ def look(settings: Settings) -> Overview:
             "PostgreSQL": lambda: lag.outbox_lag(settings),
             "providers": coroutine(lambda: _providers(settings)),
             "database": lambda: _database(settings),
-            "scans": lambda: _scans(settings),
+            "scans": coroutine(lambda: _scans(settings)),
             "Airflow": lambda: _airflow(settings),
         }
     )
@@ -68,7 +70,7 @@ def look(settings: Settings) -> Overview:
         lag.folded(servers),
         answers["providers"].value or [],
         answers["database"].value,
-        answers["scans"].value,
+        answers["scans"].value or [],
         answers["Airflow"].value or {"state": "unknown"},
         _troubles(answers),
     )
@@ -95,9 +97,10 @@ def _database(settings: Settings) -> dict[str, Any]:
     return dict(zip(names, row, strict=True))
 
 
-def _scans(_: Settings) -> dict[str, Any] | None:
-    """What the batch path's scans hold back for the database's sake; None: this release does not say."""
-    return None
+async def _scans(settings: Settings) -> list[dict[str, Any]]:
+    """What the databases that have users bear of scans."""
+    found: list[dict[str, Any]] = msgspec.to_builtins(await pressure_status(settings))
+    return found
 
 
 def _airflow(settings: Settings) -> dict[str, Any]:
@@ -121,8 +124,7 @@ def view(found: Overview) -> RenderableType:
         lines.append(Text(f"Providers (closed: sends flow): {states}", style="red" if wrong else ""))
     if found.database:
         lines.append(Text(_pressure(found.database)))
-    if found.scans:
-        lines.append(Text("Scans: " + ", ".join(f"{name} {value}" for name, value in found.scans.items())))
+    lines += [_scanned(each) for each in found.scans]
     dag = f", its hourly scan is {found.airflow['dag']}" if "dag" in found.airflow else ""
     lines.append(Text(f"Airflow: {found.airflow['state']}{dag}"))
     lines += [Text(f"{name}: {why}", style="red") for name, why in {**found.lag.trouble, **found.trouble}.items()]
@@ -157,4 +159,14 @@ def _pressure(database: dict[str, Any]) -> str:
         f"Database: {database['active']} statements run, {database['connections']} of {database['most_connections']} "
         f"connections, {database['waiting_for_locks']} wait for locks, "
         f"the longest transaction {duration(database['longest_transaction_seconds'])}"
+    )
+
+
+def _scanned(database: dict[str, Any]) -> Text:
+    if database["trouble"]:
+        return Text(f"Users of shards {database['shards']} ({database['name']}): {database['trouble']}", style="red")
+    lag = f", its replica is {database['lag_seconds']} s behind" if database["lag_seconds"] is not None else ""
+    return Text(
+        f"Scans of {database['name']} (shards {database['shards']}): {database['running']} of {database['limit']} run, "
+        f"{database['waiting']} wait{lag}"
     )

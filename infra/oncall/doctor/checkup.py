@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from infra.oncall import lag
@@ -10,6 +11,7 @@ from infra.oncall.doctor import kafka, local, postgres, redis
 from infra.oncall.doctor.finding import Finding, broken
 from infra.oncall.probe import ask_all, coroutine
 from shared.settings import MissingAddressError, Settings
+from shared.store.databases import Databases
 
 _REMEDIES = {
     "PostgreSQL": ("postgres_url", "surnia up, or look at the server that SURNIA_POSTGRES_URL names"),
@@ -34,6 +36,10 @@ def checkup(settings: Settings) -> list[Finding]:
     }
     if settings.sends_email:
         questions["smtp"] = lambda: local.reachable("smtp", settings.smtp_host, settings.smtp_port)
+    if settings.postgres_url:
+        for database in Databases.of(settings):
+            if not database.is_main:
+                questions[f"PostgreSQL {database.name}"] = partial(postgres.look_users, database)
     missing = {name for name, (setting, _) in _REMEDIES.items() if setting and not getattr(settings, setting)}
     questions = {name: question for name, question in questions.items() if name not in missing}
     if "Kafka" in missing:

@@ -12,6 +12,7 @@ from infra.oncall.doctor.finding import Finding, broken, ok, skew, warning
 from shared.clock import SystemClock
 from shared.settings import Settings
 from shared.store import migrate
+from shared.store.databases import Database
 from shared.store.tables import metadata
 
 PART = "PostgreSQL"
@@ -48,6 +49,31 @@ def _look(connection: psycopg.Connection) -> Iterator[Finding]:
         yield broken(PART, "it is a standby: nothing can be written", "Point SURNIA_POSTGRES_URL at the primary")
     yield skew(PART, now - (before + after) / 2)
     yield from _tables(connection)
+
+
+def look_users(database: Database) -> list[Finding]:
+    """A database that has users and nothing else of Surnia's. Raises psycopg's errors where it does not answer."""
+    part = f"{PART} {database.name}"
+    with psycopg.connect(
+        database.url.get_secret_value(), connect_timeout=2, autocommit=True, application_name="surnia doctor"
+    ) as connection:
+        before = SystemClock().now()
+        row = connection.execute(_USERS).fetchone()
+        after = SystemClock().now()
+    assert row is not None
+    version, standby, now, known = row
+    found = [skew(part, now - (before + after) / 2)]
+    if standby:
+        found.append(broken(part, "it is a standby: users can't be written", "Name the primary in SURNIA_DATABASES"))
+    if not known:
+        found.append(broken(part, "it has no tables of users", "surnia up"))
+    return [ok(part, f"version {version} answers, it has {len(database.shards)} shards"), *found]
+
+
+_USERS = """
+SELECT current_setting('server_version'), pg_is_in_recovery(), extract(epoch FROM clock_timestamp())::float8,
+       to_regclass('users') IS NOT NULL AND to_regclass('devices') IS NOT NULL
+"""
 
 
 def _tables(connection: psycopg.Connection) -> Iterator[Finding]:
