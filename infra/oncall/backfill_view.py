@@ -12,6 +12,7 @@ from rich.text import Text
 
 from batch.backfill import Backfill, Look, Summary
 from batch.backfill.look import largest
+from shared.identity import SHARDS
 from shared.terminal import several
 
 MOST = 40
@@ -142,7 +143,8 @@ def state_of(backfill: Backfill) -> str:
 
 
 def _progress(done: Summary) -> str:
-    return f"{done.shards_done:,} of {done.shards:,} shards are done (of each path)."
+    twice = ", each of them once for each path" if done.shards > SHARDS else ""
+    return f"{done.shards_done:,} of {done.shards:,} shards are done{twice}."
 
 
 def _count(number: int) -> str:
