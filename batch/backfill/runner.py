@@ -34,8 +34,8 @@ from shared.policy.window import QuietHours
 from shared.settings import Settings
 
 ALREADY = "already"
-_GROUP = 16
-"""Shards that are scanned together: enough that writing a plan down costs nothing, few enough that the bar moves."""
+_GROUP = 64
+"""Shards that are scanned together: a turn at the database and a plan written down cost them little then."""
 _PAUSED_SECONDS = 1.0
 
 log = structlog.get_logger()
