@@ -26,8 +26,8 @@ def trigger(settings: Settings, backfill: Backfill) -> str:
         made = api.call("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf})
     except AirflowError as error:
         typer.echo(
-            f"surnia: {error}\n`surnia backfill resume {backfill.id}` tries again; "
-            f"`surnia backfill cancel {backfill.id}` and `run` without --via airflow do it here.",
+            f"surnia: {error}\nNothing was sent. `surnia backfill resume {backfill.id}` hands it over once more; "
+            "the same `surnia backfill run` without --via airflow does it here.",
             err=True,
         )
         raise typer.Exit(1) from None
