@@ -25,6 +25,7 @@ _PARTS = (
     "batch.oncall.commands",
     "batch.holdout.commands",
     "batch.maintenance_commands",
+    "infra.oncall.commands",
     "infra.airflow.commands",
     "infra.simulator.commands",
     "infra.demo.commands",

@@ -70,12 +70,14 @@ class Scan:
         on_page: Callable[[int], None] = lambda _: None,
         sleep: Sleep = asyncio.sleep,
         pace: Pace | None = None,
+        ahead: bool = True,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._reader = Reader(users, settings.sends_email)
         self._own = own
-        self._ahead = users is not own
+        # A page is read and claimed while the one before is written; not for whoever may stop it between two.
+        self._ahead = ahead and users is not own
         self._gate = gate
         self._pace = pace or Constant(settings.page_size)
         self._planner = Planner(Path.batch, gate, producer, settings, clock)

@@ -26,6 +26,11 @@ def one_line(text: str, option: str, most: int) -> str:
     return text
 
 
+def several(count: int, noun: str) -> str:
+    """1 message, 2 messages."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Bytes the way a person says them."""
     amount = float(count)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shared.due.index import DUE_KINDS
 from shared.gate.keys import due_key
 from shared.keyspace import Call, Keyspace
-from stream.due.index import DUE_KINDS
 
 
 async def backlog(keyspace: Keyspace, shards: Sequence[int], now: float) -> dict[str, int]:

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import msgspec
 from msgspec.structs import replace
 
+from shared.due.moves import Practised, Started
 from shared.policy.kinds import KINDS
 from shared.policy.localtime import local_date
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due, streak_saver_on
@@ -23,7 +24,6 @@ from shared.wire.events import (
     UserDeleted,
 )
 from stream.due.active import Active
-from stream.due.moves import Practised, Started
 
 GATE_DAYS = 3 * 86_400.0
 """Marks of older practice are left out of the gate: nothing is planned for those dates any more. So are choices made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import Clock
+from shared.due.index import DueIndex
 from shared.gate import RedisGate
 from shared.keyspace import Keyspace, open_keyspace
 from shared.metrics import GateMeter
@@ -16,7 +17,6 @@ from shared.store.connections import Pool, pool
 from shared.store.databases import Databases, UserPools
 from shared.topics import Topics
 from stream.due.active import ActiveUsers
-from stream.due.index import DueIndex
 from stream.meters import StreamMeter
 from stream.writeback import WriteBack
 

@@ -71,10 +71,15 @@ def addresses(stack_dir: Path) -> dict[str, str]:
 @pytest.fixture
 def environment(addresses: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """What processes are started with: the emptied stack, a clock that stands at noon, topics of this test alone."""
-    FileClock.create(tmp_path / "clock", NOON)
+    return environment_in(tmp_path, addresses)
+
+
+def environment_in(folder: Path, addresses: dict[str, str]) -> dict[str, str]:
+    """The same for a test that keeps its own."""
+    FileClock.create(folder / "clock", NOON)
     environment = {f"SURNIA_{name.upper()}": value for name, value in addresses.items()} | {
-        "SURNIA_STATE_DIR": str(tmp_path / "state"),
-        "SURNIA_CLOCK_FILE": str(tmp_path / "clock"),
+        "SURNIA_STATE_DIR": str(folder / "state"),
+        "SURNIA_CLOCK_FILE": str(folder / "clock"),
         "SURNIA_TOPIC_PREFIX": f"t{next(_prefixes)}.",
         "SURNIA_PARTITIONS": "4",
         "SURNIA_SHARD_GROUPS": "2",
@@ -116,7 +121,7 @@ async def _empty(settings: Settings) -> None:
     async with await psycopg.AsyncConnection.connect(settings.require_postgres()) as connection:
         await connection.execute(
             "TRUNCATE users, devices, ledger, scan_runs, scan_checkpoints, planned, outbox, pauses, erased, "
-            "erasure_keys, erasures"
+            "erasure_keys, erasures, backfills, backfill_checkpoints"
         )
     redis = connect_redis(settings)
     await redis.flushdb()

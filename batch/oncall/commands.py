@@ -10,6 +10,7 @@ import typer
 
 from batch.users.terminal import fail, print_json, read_settings
 from shared.identity import MAX_USER_ID
+from shared.policy.kinds import KINDS, Path
 from shared.terminal import myself, one_line
 
 T = TypeVar("T")
@@ -17,9 +18,23 @@ T = TypeVar("T")
 NOT_IN_FORCE = 3
 NO_SUCH_USER = 4
 
+
+def _kinds() -> list[str]:
+    return list(KINDS)
+
+
+def _paths() -> list[str]:
+    return [path.name for path in Path]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object")]
-OfPath = Annotated[str | None, typer.Option("--path", help="stream, batch or blast; any where not given")]
-OfKind = Annotated[str | None, typer.Option("--kind", help="A reminder kind such as practice; any where not given")]
+OfPath = Annotated[
+    str | None, typer.Option("--path", help="stream, batch or blast; any where not given", autocompletion=_paths)
+]
+OfKind = Annotated[
+    str | None,
+    typer.Option("--kind", help="A reminder kind such as practice; any where not given", autocompletion=_kinds),
+]
 Through = Annotated[str | None, typer.Option("--provider", help="apns, fcm or smtp; any where not given")]
 OfCampaign = Annotated[str | None, typer.Option("--campaign", help="One campaign's name; any where not given")]
 By = Annotated[str | None, typer.Option("--by", help="Who says so", show_default="user@host")]

@@ -11,11 +11,11 @@ from datetime import timedelta
 from infra.demo.day import Day
 from infra.demo.world import World
 from shared.clock import utc
+from shared.due.index import DueIndex
 from shared.keyspace import open_keyspace
 from shared.lag import LagReader
 from shared.producer import Producer, Record
 from shared.topics import Topics
-from stream.due.index import DueIndex
 
 SETTLE_SECONDS = 120.0
 """Real seconds after which a step that does not settle is a fault."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infra.stack.stack import Stack
     from infra.stack.status import StackStatus
     from shared.gate.pauses import Pause
+    from shared.settings import Settings
 
 _CREATED = {"postgres": "missing tables are created; ", "valkey": "", "kafka": "missing topics are created; "}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
@@ -85,12 +86,21 @@ def down(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show each server of the stack, and what is paused; exit code 1 unless all are healthy and the gate is open."""
+    """Show each server, what goes through the paths, and what is paused.
+
+    Servers that do not answer are lines in it: it takes some seconds at most.
+
+    Exit code: 0 all servers are healthy and the gate is open, else 1.
+    """
+    from infra.oncall.overview import look, view
+
     found = _stack().status()
     paused, closed = _paused(found), _closed(found)
+    flow = look(_settings()) if any(part.healthy for part in found.parts.values()) else None
     if as_json:
         known = None if paused is None else [pause.document() for pause in paused]
-        typer.echo(json.dumps({**document(found), "pauses": known, "gate_closed_shards": closed}, indent=2))
+        more = {"pauses": known, "gate_closed_shards": closed, "flow": flow.document() if flow else None}
+        typer.echo(json.dumps({**document(found), **more}, indent=2))
     else:
         from rich.console import Console
         from rich.text import Text
@@ -100,6 +110,8 @@ def status(as_json: Json = False) -> None:
 
         console = Console()
         console.print(table(found))
+        if flow:
+            console.print(view(flow), markup=False, highlight=False)
         for pause in paused or ():
             console.print(Text(f"Paused: {pause.said}", style="bold yellow"), soft_wrap=True)
         if closed:
@@ -152,6 +164,12 @@ def _closed(found: StackStatus) -> int | None:
         return ask(load_settings())
     except GateUnavailableError:  # It went down a moment ago.
         return None
+
+
+def _settings() -> Settings:
+    from shared.settings import load_settings
+
+    return load_settings()
 
 
 def _stack() -> Stack:

@@ -221,3 +221,38 @@ erasures = Table(
     UniqueConstraint("topic", "kafka_partition", "kafka_offset", "asked_at"),
     comment="the proof of each erasure; says nothing of whom it was",
 )
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("key", Text, nullable=False, comment="digest of the request: the same for everyone who asks for the same"),
+    Column("request", JSONB, nullable=False, comment="batch/backfill/request.py Request"),
+    Column("again", Boolean, nullable=False, comment="the same had been done before"),
+    Column("via", Text, nullable=False, comment="local or airflow"),
+    Column("rate", Float, comment="sends a second at most; null: as fast as it goes"),
+    Column("state", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("run_by", Text, nullable=False, comment="who runs it, or ran it last"),
+    Column("run_at", DateTime(timezone=True), nullable=False),
+    Column("ended_by", Text, comment="who cancelled it"),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("expected", JSONB, nullable=False, server_default="{}", comment="what its plan said, by kind"),
+    CheckConstraint("state IN ('running', 'cancelling', 'cancelled', 'done')", name="state_known"),
+    # Nobody begins what another has begun and not finished.
+    Index("ix_backfills_unfinished", "key", unique=True, postgresql_where=text("state <> 'done'")),
+)
+
+backfill_checkpoints = Table(
+    "backfill_checkpoints",
+    metadata,
+    Column("backfill_id", BigInteger, ForeignKey("backfills.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", SmallInteger, primary_key=True, comment="stream or batch"),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("done", Boolean, nullable=False, server_default=text("false")),
+    Column("pages", Integer, nullable=False, server_default="0"),
+    Column("counts", JSONB, nullable=False, server_default="[]", comment="[kind, answer, n]"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    comment="how far a backfill came; names no users",
+)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from shared.due import moves
 from shared.gate.keys import bucket_key, epoch_key
 from shared.gate.scripts import door
 from shared.identity import MULTIPLIER, SHARD_BITS, SLOT_BITS
 from shared.keyspace import Call, Keyspace, Script
 from shared.settings import Settings
-from stream.due import moves
 
 TOGETHER = 200
 """Users a script call where shards may share one. A batch of a few hundred events touches most shards with a user or
@@ -51,7 +51,7 @@ class ActiveUsers:
         self._keyspace = keyspace
         self._bits = settings.gate_bucket_bits
         self._keep = settings.gate_keep_hours * 3600
-        self._script = Script("active", f"#!lua\n{door()}\n{moves.script('active')}", guarded=True)
+        self._script = Script("active", f"#!lua\n{door()}\n{moves.script('active', 'stream.due')}", guarded=True)
 
     async def write(self, users: Sequence[Active]) -> None:
         """All of them in one round trip."""

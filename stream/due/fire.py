@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import structlog
 
+from shared.due.index import DUE_KINDS, Portion
+from shared.due.page import Fired, PageFirer, Waiting
 from shared.identity import SHARDS, slot
-from shared.policy.kinds import ReminderKind
-from stream.due.index import DUE_KINDS, Portion
-from stream.due.page import Fired, PageFirer, Waiting
+from shared.planning import Planner
+from shared.policy.kinds import Path, ReminderKind
 from stream.due.turns import PAGE, Strip, Turns
 from stream.runtime import Runtime
 
@@ -65,7 +66,18 @@ class Firing:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._pages = PageFirer(runtime)
+        planner = Planner(Path.stream, runtime.gate, runtime.producer, runtime.settings, runtime.clock)
+        pools = runtime.firing
+        self._pages = PageFirer(
+            pools.main.connection,
+            lambda database: pools.of(database).connection(),
+            pools.databases,
+            runtime.due,
+            planner,
+            runtime.settings,
+            runtime.clock,
+            runtime.meter,
+        )
         self._turns = Turns()
         self._paused: set[str] = set()
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from shared.due.index import Practised
 from shared.policy.kinds import PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import UnknownTimeZoneError, local_date
 from shared.policy.window import QuietHours, practice_due, streak_saver_on
 from shared.store.databases import Database
-from stream.due.index import Practised
 from stream.keeping import tables
 from stream.runtime import Runtime
 

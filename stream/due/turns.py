@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from shared.due.index import DUE_KINDS, Portion
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
-from stream.due.index import DUE_KINDS, Portion
 
 Strip = list[Portion]
 """What is read and fired together: portions of one shard, or of several with few users each; the most pressing kind

@@ -17,6 +17,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from shared.clock import utc
+from shared.due.index import Practised, Started
 from shared.gate.forgetting import stone_days
 from shared.gate.keeper import Fact, Keeper
 from shared.identity import shard_of
@@ -25,7 +26,6 @@ from shared.policy.localtime import known_zones, local_date
 from shared.store.erased import Erased
 from shared.tails import Offsets, TailReader, between
 from shared.wire.events import MAX_AHEAD_SECONDS, ActivityEvent, BadEventError, decode_event
-from stream.due.index import Practised, Started
 from stream.due.rebuild import DAYS, practised
 from stream.effects import CHOICE_DAYS, GATE_DAYS, Effects, effects_of
 from stream.keeping import facts, tables

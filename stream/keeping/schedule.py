@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from shared.due.index import DueIndex, Practised, Started
 from shared.gate.contract import SendKey
 from shared.gate.keeper import Keeper
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import local_date
-from stream.due.index import DueIndex, Practised, Started
 from stream.due.rebuild import ahead, has_reminder
 
 

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from shared.clock import utc
+from shared.due.index import DUE_KINDS
 from shared.gate import Claim, Keeper, RedisGate, Rule
 from shared.gate import value as bits
 from shared.gate.keeper import Epoch
@@ -18,7 +19,6 @@ from shared.identity import SHARDS
 from shared.keyspace import Call, Keyspace
 from shared.policy.kinds import CAMPAIGN, KIND_BY_CODE, Path
 from shared.settings import Settings
-from stream.due.index import DUE_KINDS
 
 SAMPLE = 4096
 """Buckets that are looked at unless all are: a count that is spread over all of them is then right to 2 or 3%."""

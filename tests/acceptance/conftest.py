@@ -36,12 +36,13 @@ class Engine:
         self._logs = logs
         self._workers: dict[str, process.ProcessId] = {}
 
-    def start(self, *roles: str) -> None:
+    def start(self, *roles: str, release: Path | None = None) -> None:
+        """`release`: a folder with another release of the engine."""
         for role in roles:
             self._workers[role] = process.spawn(
                 [sys.executable, "-m", "surnia", "worker", role],
                 self._logs / f"{role}.log",
-                cwd=Path.cwd(),
+                cwd=release or Path.cwd(),
                 env=os.environ | self.environment,
             )
 
@@ -74,6 +75,10 @@ class Engine:
 
     def surnia(self, *arguments: str, stdin: str | None = None, code: int = 0) -> str:
         """Run a command to its end; what it printed."""
+        return self.typed(*arguments, stdin=stdin, code=code).stdout
+
+    def typed(self, *arguments: str, stdin: str | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same with what it said on standard error; code -1: whatever it ends with."""
         done = subprocess.run(
             [sys.executable, "-m", "surnia", *arguments],
             env=os.environ | self.environment,
@@ -83,8 +88,9 @@ class Engine:
             timeout=DEADLINE,
             check=False,
         )
-        assert done.returncode == code, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        said = f"{done.stdout}\n{done.stderr}"
+        assert code < 0 or done.returncode == code, f"{arguments} ended with {done.returncode}:\n{said}"
+        return done
 
     def audit(self, day: str) -> dict[str, Any]:
         """`surnia audit --json`, once nothing is in flight any more."""

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from redis import Redis
 
 from shared.clock import utc
+from shared.due.index import DUE_KINDS
 from shared.gate import value
 from shared.gate.keys import bucket_key, due_key
 from shared.identity import SHARDS, bucket_of, shard_of
@@ -22,7 +23,6 @@ from shared.producer import Record
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.events import ActivityEvent, AppOpened, LessonCompleted, LessonStarted, encode_event
-from stream.due.index import DUE_KINDS
 from stream.effects import effects_of
 from tests.conftest import NOON
 from tests.integration.support import DAY, HOUR, TODAY, YESTERDAY, token_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from redis import Redis
 
+from shared.due.index import DUE_KINDS
 from shared.gate.keys import due_key
 from shared.identity import SHARDS
 from shared.lag import group_of
 from shared.topics import Topics
-from stream.due.index import DUE_KINDS
 from tests.chaos.load import Load
 from tests.chaos.world import World
 

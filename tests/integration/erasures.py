@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shared.due.index import Practised, Started
 from shared.gate import SendKey
 from shared.gate.forgetting import STONE_DAYS
 from shared.gate.keys import bucket_key
@@ -18,7 +19,6 @@ from shared.policy.kinds import KindName, Path
 from shared.producer import Record
 from shared.settings import Settings
 from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, Target, encode
-from stream.due.index import Practised, Started
 from stream.erasure import Deletion, erase
 from stream.ledger import Ledger
 from stream.runtime import Runtime

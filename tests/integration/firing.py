@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shared.due.index import Practised
 from shared.identity import SHARDS
-from stream.due.index import Practised
 from stream.runtime import Runtime
 from tests.conftest import NOON
 from tests.integration.support import (

@@ -15,11 +15,11 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.clock import utc
+from shared.due.index import DUE_KINDS, Due
 from shared.identity import SHARDS, shard_of
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Outcome, Result, Send, SendBatch, decode_outcomes, decode_sends
-from stream.due.index import DUE_KINDS, Due
 from stream.runtime import Runtime
 from tests.conftest import NOON, connect_redis
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.due.index import Due
 from shared.gate import Claim, SendKey, Standing
 from shared.identity import SHARDS
 from shared.policy.kinds import ABANDONED_LESSON, KINDS, PRACTICE, STREAK_SAVER, Path
@@ -14,7 +15,6 @@ from shared.policy.window import practice_due, streak_saver_due
 from shared.settings import Settings
 from shared.wire.dead_letters import KEPT_BYTES, DeadLetter, decode_dead_letter
 from stream.activity import handle_events
-from stream.due.index import Due
 from stream.runtime import Runtime
 from tests.conftest import NOON
 from tests.integration.support import (

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shared.due.index import DUE_KINDS, Due, DueIndex, Practised, Started
 from shared.gate import GateUnavailableError
 from shared.identity import SHARDS, shard_of
 from shared.keyspace import open_keyspace
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER
 from shared.settings import Settings
-from stream.due.index import DUE_KINDS, Due, DueIndex, Practised, Started
 from tests.integration.support import redis_state, users_of_shard
 
 ALL = range(SHARDS)

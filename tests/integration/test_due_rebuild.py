@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.clock import FileClock
+from shared.due.index import Practised, Started
 from shared.identity import SHARDS
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import instant_of
@@ -15,7 +16,6 @@ from shared.policy.window import practice_due, streak_saver_due
 from shared.settings import Settings
 from stream.activity import handle_events
 from stream.due import rebuild as due_rebuild
-from stream.due.index import Practised, Started
 from stream.due.rebuild import expected, rebuild
 from stream.keeping.rebuild import rebuild as rebuild_gate
 from stream.runtime import Runtime

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared.clock import FileClock, utc
+from shared.due.index import Due, Practised, Started
 from shared.gate import GateUnavailableError, SendKey
 from shared.identity import shard_of
 from shared.outbox import GRANTED
@@ -18,7 +19,6 @@ from shared.settings import Settings
 from shared.wire.sends import Result, Send, Target
 from stream.due import fire, turns
 from stream.due.fire import Firing, owned_shards
-from stream.due.index import Due, Practised, Started
 from stream.runtime import Runtime
 from tests.conftest import NOON
 from tests.integration.firing import ALL, DUE, TEN, USER, schedule, user

@@ -18,6 +18,7 @@ from infra.bench.due import material
 from infra.stack import process
 from shared import outbox
 from shared.clock import FileClock
+from shared.due.index import DueIndex, Practised
 from shared.gate import RedisGate, SendKey
 from shared.identity import SHARDS, shard_of
 from shared.lag import group_of
@@ -28,7 +29,6 @@ from shared.settings import Settings
 from shared.wire.sends import Send
 from stream.due import fire, turns
 from stream.due.fire import Firing, owned_shards
-from stream.due.index import DueIndex, Practised
 from stream.runtime import Runtime
 from stream.sweeper import sweep
 from tests.conftest import NOON

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.clock import FileClock
+from shared.due.index import Due, Practised, Started
 from shared.gate import Claim, Rule
 from shared.identity import shard_of
 from shared.outbox import GRANTED
@@ -15,7 +16,6 @@ from shared.policy.kinds import Path
 from shared.settings import Settings
 from stream.due import fire, turns
 from stream.due.fire import Firing
-from stream.due.index import Due, Practised, Started
 from stream.runtime import Runtime
 from tests.conftest import NOON
 from tests.integration.firing import ALL, DUE, TEN, USER, schedule, user

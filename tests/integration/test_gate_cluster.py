@@ -11,13 +11,13 @@ from pathlib import Path as Folder
 import pytest
 from redis.crc import key_slot
 
+from shared.due.index import DueIndex, Practised
 from shared.gate import Claim, GateClosedError, GateUnavailableError, Keeper, RedisGate, Rule, SendKey, Standing
 from shared.gate.keys import epoch_key
 from shared.identity import SHARDS, shard_of
 from shared.keyspace import Call, Keyspace, open_keyspace
 from shared.policy.kinds import PRACTICE, Path
 from shared.settings import Settings
-from stream.due.index import DueIndex, Practised
 from tests.integration.support import users_of_shard
 from tests.integration.valkeys import CREDENTIALS, PASSWORD, Valkey, free_port, running, settings_for, until
 

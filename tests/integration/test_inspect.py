@@ -15,6 +15,7 @@ from batch.oncall import commands, sources
 from batch.oncall.inspection import inspect
 from batch.oncall.pausing import hold
 from shared.clock import FileClock, utc
+from shared.due.index import Practised, Started
 from shared.gate import Rule, SendKey
 from shared.identity import SHARDS
 from shared.outbox import Decision, Outbox
@@ -22,7 +23,6 @@ from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, Path
 from shared.settings import Settings
 from shared.wire.sends import Outcome, OutcomeBatch, Result, Send, encode
 from stream.due.fire import Firing
-from stream.due.index import Practised, Started
 from stream.ledger import Ledger, handle_outcomes
 from stream.runtime import Runtime
 from tests.conftest import NOON, connect_redis, settings_of

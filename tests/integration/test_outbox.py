@@ -14,6 +14,7 @@ from batch import checkpoints
 from batch.plan import Plan, plan
 from batch.scan import Scan
 from shared import outbox
+from shared.due.index import DueIndex, Practised
 from shared.gate import RedisGate
 from shared.identity import shard_of
 from shared.outbox import GRANTED, Decision, Outbox, finish_oldest
@@ -23,7 +24,6 @@ from shared.settings import Settings
 from shared.store.partitions import Connection
 from shared.wire.sends import Result
 from stream.due.fire import Firing
-from stream.due.index import DueIndex, Practised
 from stream.runtime import Runtime
 from stream.sweeper import sweep
 from tests.conftest import NOON

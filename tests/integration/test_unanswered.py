@@ -9,13 +9,13 @@ import pytest
 
 from batch.plan import plan
 from batch.scan import record, scan
+from shared.due.index import Practised
 from shared.policy.holdout import Holdout
 from shared.policy.kinds import Path
 from shared.settings import Settings
 from shared.wire.events import decode_event
 from shared.wire.sends import Outcome, OutcomeBatch, Result
 from stream.due.fire import Firing
-from stream.due.index import Practised
 from stream.effects import effects_of
 from stream.ledger import Ledger
 from stream.runtime import Runtime

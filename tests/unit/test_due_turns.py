@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shared.due.index import DUE_KINDS
 from shared.identity import SHARDS
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
-from stream.due.index import DUE_KINDS
 from stream.due.turns import DEAL, PAGE, PER_SHARD, Strip, Turns
 
 Backlog = dict[ReminderKind, dict[int, int]]

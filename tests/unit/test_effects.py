@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.clock import utc
+from shared.due.index import Practised, Started
 from shared.policy.kinds import KindName
 from shared.policy.window import QuietHours, abandoned_due, practice_due, streak_saver_due
 from shared.wire.events import (
@@ -23,7 +24,6 @@ from shared.wire.events import (
     PreferencesChanged,
     UserDeleted,
 )
-from stream.due.index import Practised, Started
 from stream.effects import GATE_DAYS, Effects, effects_of
 
 NOW = 1_795_262_400.0  # 2026-11-21 12:00 UTC

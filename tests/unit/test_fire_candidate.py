@@ -11,14 +11,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.clock import utc
+from shared.due.candidate import Moment, User, candidate, moment, users_of
+from shared.due.index import DUE_KINDS, Practised
 from shared.identity import SHARDS
 from shared.policy.kinds import ABANDONED_LESSON, HOUR, PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import instant_of
 from shared.policy.window import QuietHours, expires_at, practice_due, streak_saver_due
 from shared.wire.sends import Send, Target
-from stream.due.candidate import Moment, User, candidate, moment, users_of
 from stream.due.fire import owned_shards
-from stream.due.index import DUE_KINDS, Practised
 from stream.due.rebuild import _next
 
 QUIET = QuietHours(22, 8)

@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from shared.due.candidate import User, candidate, moment
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
 from shared.policy.localtime import instant_of, known_zones, local_date
 from shared.policy.window import QuietHours, practice_due, streak_saver_due, streak_saver_on
 from shared.wire.sends import Send, Target
-from stream.due.candidate import User, candidate, moment
 from tests.unit.zones import END, START, is_quiet, wall
 
 NIGHT = QuietHours(22, 8)

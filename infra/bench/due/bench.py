@@ -27,12 +27,12 @@ from infra.bench.due.report import Order, Report, decode_report, encode, percent
 from infra.bench.rounds import alternate, ratio
 from infra.stack import process
 from shared.clock import FileClock
+from shared.due.index import DueIndex
 from shared.gate import open_fresh
 from shared.identity import SHARDS
 from shared.keyspace import open_keyspace
 from shared.settings import Settings
 from shared.topics import ensure_topics
-from stream.due.index import DueIndex
 
 MILLION = 1_000_000
 _BASELINE_PART = 10

@@ -129,7 +129,7 @@ async def baseline(order: Order) -> Report:
 
 async def limit(_: Order) -> Report:
     settings = load_settings()
-    query = (files("stream") / "queries" / "fire_users.sql").read_text()
+    query = (files("shared.due") / "queries" / "fire_users.sql").read_text()
     redis: Any = Redis.from_url(settings.require_redis())  # its stubs know no bytes
     connections = [
         await psycopg.AsyncConnection.connect(settings.require_postgres(), autocommit=True)

@@ -10,8 +10,8 @@ import psycopg
 
 from infra.bench.ids import Ids
 from shared.clock import utc
+from shared.due.index import DueIndex, Practised
 from shared.policy.localtime import instant_of, local_date
-from stream.due.index import DueIndex, Practised
 
 ZONE = "Asia/Kolkata"
 """Where the most people have 22:00 in the same minute."""

@@ -7,7 +7,7 @@ update, which leaves the indexes alone.
 from alembic import op
 
 revision = "010"
-down_revision = "007"
+down_revision = "009"
 branch_labels = None
 depends_on = None
 

@@ -44,7 +44,7 @@ def arguments(lessons: Sequence[Practised], timers: Iterable[Started]) -> list[A
     return [len(lessons), len(started) // 2, *words, *started]
 
 
-def script(name: str) -> str:
-    """The text of a script of this package, behind `move.lua`."""
-    lua = files("stream.due") / "lua"
-    return f"{(lua / 'move.lua').read_text()}\n{(lua / f'{name}.lua').read_text()}"
+def script(name: str, package: str = "shared.due") -> str:
+    """The text of a script from the folder `lua` of a package, behind `move.lua`."""
+    move = files("shared.due") / "lua" / "move.lua"
+    return f"{move.read_text()}\n{(files(package) / 'lua' / f'{name}.lua').read_text()}"

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter as Counts
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from shared import outbox
+from shared.clock import Clock
+from shared.due.candidate import Moment, User, candidate, moment, users_of
+from shared.due.index import Due, DueIndex, Moved
 from shared.planning import Denial, Planner
 from shared.policy.holdout import Holdout
-from shared.policy.kinds import Path, ReminderKind
+from shared.policy.kinds import ReminderKind
 from shared.policy.localtime import UnknownTimeZoneError
+from shared.policy.window import QuietHours
+from shared.settings import Settings
+from shared.store.databases import Database, Databases
 from shared.wire.sends import Send
-from stream.due.candidate import Moment, User, candidate, moment, users_of
-from stream.due.index import Due, Moved
-from stream.runtime import Runtime
 
 log = structlog.get_logger()
+
+Connect = Callable[[], AbstractAsyncContextManager[Any]]
+ConnectUsers = Callable[[Database], AbstractAsyncContextManager[Any]]
+
+
+class FiringMeter(Protocol):
+    """Counts what is fired, for whoever watches."""
+
+    def planned(self, counts: Mapping[tuple[str, str], int]) -> None: ...
+    def fired(self, kind: str, now: float, dues: Sequence[float]) -> None: ...
 
 
 class Waiting(NamedTuple):
@@ -43,6 +58,8 @@ class Fired:
     kinds_fired: AbstractSet[str] = frozenset()
     paused: dict[str, set[int]] = field(default_factory=dict)
     """Kind -> shards of those who stay, because they are paused."""
+    counts: Counts[tuple[str, str]] = field(default_factory=Counts)
+    """(kind, "granted" or the reason of a denial) -> users."""
 
 
 @dataclass(slots=True)
@@ -57,35 +74,55 @@ class _Sorted:
 class PageFirer:
     """Fires pages, several at once if need be."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._query = (files("stream") / "queries" / "fire_users.sql").read_text()
-        self._holdout = Holdout.of(runtime.settings)
-        self._planner = Planner(Path.stream, runtime.gate, runtime.producer, runtime.settings, runtime.clock)
+    def __init__(
+        self,
+        own: Connect,
+        users: ConnectUsers,
+        databases: Databases,
+        due: DueIndex,
+        planner: Planner,
+        settings: Settings,
+        clock: Clock,
+        meter: FiringMeter | None = None,
+    ) -> None:
+        """`own` lends a connection to Surnia's own tables, `users` one to a database that has users; both in autocommit
+        mode."""
+        self._own = own
+        self._users = users
+        self._databases = databases
+        self._due = due
+        self._planner = planner
+        self._clock = clock
+        self._quiet = QuietHours.of(settings)
+        self._email = settings.sends_email
+        self._meter = meter
+        self._holdout = Holdout.of(settings)
+        self._query = (files("shared.due") / "queries" / "fire_users.sql").read_text()
 
     async def fire(self, page: Sequence[Waiting]) -> Fired:
         """Plan a page, of whichever kinds, and take it out of the index, all but those who are paused or due later.
 
         Its steps are in the order in which a crash between any two of them loses nobody; safe to repeat.
         """
-        runtime = self._runtime
         found = self._sort(page, await self._look_up({one.due.user_id for one in page}))
         # Not before: whoever waits for a database that has users should not keep a connection from the others.
-        async with runtime.firing.main.connection() as connection:
+        async with self._own() as connection:
             written = await self._planner.write(connection, found.candidates, found.denied)
             if written.id is not None:
                 await outbox.delete(connection, written.id)
-        runtime.meter.planned(written.by_kind)
+        if self._meter:
+            self._meter.planned(written.by_kind)
         paused = {(send.kind, send.user_id) for send in written.paused}
-        result = Fired()
+        result = Fired(counts=written.by_kind)
         # Without a copy for what nearly always is all of them.
         gone = [one for one in page if (one.kind.name, one.due.user_id) not in paused] if paused else page
         for kind, mine in groupby(gone, attrgetter("kind")):
             moved = found.moved.get(kind.name, [])
             later = {one.user_id for one in moved}
             fired = [one.due for one in mine if one.due.user_id not in later]
-            await runtime.due.remove(kind, fired, moved)
-            runtime.meter.fired(kind.name, runtime.clock.now(), [due for _, due in fired])
+            await self._due.remove(kind, fired, moved)
+            if self._meter:
+                self._meter.fired(kind.name, self._clock.now(), [due for _, due in fired])
             result.fired += len(fired)
             result.kinds_fired |= {kind.name}
         for one in page if paused else ():
@@ -94,16 +131,16 @@ class PageFirer:
         return result
 
     async def _look_up(self, user_ids: AbstractSet[int]) -> dict[int, User]:
-        pools, found = self._runtime.firing, dict[int, User]()
-        for database, mine in pools.databases.group(user_ids).items():
-            async with pools.of(database).connection() as connection:
+        found: dict[int, User] = {}
+        for database, mine in self._databases.group(user_ids).items():
+            async with self._users(database) as connection:
                 cursor = await connection.execute(self._query, (outbox.array(mine),), binary=True)
                 found |= users_of(await cursor.fetchall())
         return found
 
     def _sort(self, page: Sequence[Waiting], users: Mapping[int, User]) -> _Sorted:
-        runtime, found = self._runtime, _Sorted()
-        now, quiet, email = runtime.clock.now(), runtime.quiet, runtime.settings.sends_email
+        found = _Sorted()
+        now, quiet, email = self._clock.now(), self._quiet, self._email
         for kind, mine in groupby(page, attrgetter("kind")):
             # Streak savers of a zone are due at the same moment.
             moments: dict[tuple[float, str, date | None], Moment] = {}

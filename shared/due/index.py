@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from shared.due import moves
+from shared.due.moves import Practised, Started
 from shared.gate.keys import due_key
 from shared.identity import SHARDS, shard_of
 from shared.keyspace import Call, Keyspace, Script
 from shared.policy.kinds import ABANDONED_LESSON, PRACTICE, STREAK_SAVER, ReminderKind
-from stream.due import moves
-from stream.due.moves import Practised, Started
 
 __all__ = ["DUE_KINDS", "Due", "DueIndex", "Practised", "Started"]
 
@@ -53,7 +53,7 @@ class DueIndex:
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
         self._update = Script("update", moves.script("update"))
-        self._remove = Script.read("stream.due", "remove")
+        self._remove = Script.read("shared.due", "remove")
 
     async def update(self, practised: Iterable[Practised], started: Iterable[Started]) -> None:
         """Apply activity, whatever the gate says: for rebuilds. Harmless to repeat, and late events change nothing."""
