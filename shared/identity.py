@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from datetime import date
 from hashlib import sha1
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 from uuid import UUID, uuid5
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    # Whoever only wants help with the command line should not wait for it.
+    import numpy as np
+    import numpy.typing as npt
+
 
 UserId = NewType("UserId", int)
 
