@@ -6,7 +6,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import CronDataIntervalTimetable, dag, get_current_context, task
+from airflow.sdk import (
+    CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    SyncCallback,
+    dag,
+    get_current_context,
+    task,
+)
 
 DOC = """\
 ### Partitions and old scans
@@ -39,6 +47,11 @@ To try it without a scheduler: `surnia airflow exec -- dags test maintenance 202
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=4),
+        callback=SyncCallback("dags.late.tell", {"consequence": "partitions are made a week ahead: nothing is urgent"}),
+    ),
     # It sends nothing, and without it the disk fills up: nobody should have to think of switching it on.
     is_paused_upon_creation=False,
     tags=["surnia", "batch", "maintenance"],

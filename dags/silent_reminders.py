@@ -7,7 +7,17 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import CronDataIntervalTimetable, Param, TriggerRule, dag, get_current_context, task
+from airflow.sdk import (
+    CronDataIntervalTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    SyncCallback,
+    TriggerRule,
+    dag,
+    get_current_context,
+    task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +33,24 @@ DOC = """\
 ### Comebacks for silent users
 
 Once an hour this finds the users who have been silent for exactly a rung of the ladder (7, 14, 30, 60 or 90 days) and
-whose local clock strikes the send hour within the hour of the run. Each is asked of the gate; who is granted goes to
-Kafka as a send, who is denied as an outcome with its reason. Nothing is delivered from here.
+whose comeback is due in the hour that begins: at the send hour where they are, spread over an hour. Each is asked of
+the gate when due; who is granted goes to Kafka as a send, who is denied as an outcome with its reason. Nothing is
+delivered from here.
+
+The run whose data interval is [10:00, 11:00) starts at 11:00 and plans [11:00, 12:00). Its scans last until 12:00 and
+sleep through most of it; one that starts late takes up at once what is due by then.
 
 1. `plan` writes down which (time zone, local date, day of silence) the hour asks for and divides the users' 256 shards
    into groups.
-2. `scan` runs once a group, page by page, at most as many at once as the pool `surnia_scans` has slots: that protects
-   the database.
+2. `scan` runs once a group, each in a slot of the pool `surnia_scans`. What protects a database are the turns that
+   scans take at it, `SURNIA_SCANS_PER_DATABASE` at once.
 3. `report` adds up: candidates = granted + denied.
 
 #### Parameters of a manual run
 
 | name | meaning | if empty |
 |---|---|---|
-| `interval_start`, `interval_end` | what to plan for, with an offset; both or neither; a week at most | its hour |
+| `interval_start`, `interval_end` | plan this, with an offset; both or neither; a week at most | the hour that begins |
 | `shard_groups` | how many `scan` tasks | `SURNIA_SHARD_GROUPS` |
 
 #### When a run is red
@@ -51,22 +65,31 @@ and the gate gives nobody the same reminder twice.
   once it is open.
 - A scan that is only slow: look at the load of the database before you give the pool more slots.
 
-Airflow does not make up for hours during which it was down or paused: trigger one run with `interval_start` and
-`interval_end` around them. What is past its time by then is reported as expired, not sent.
+Airflow does not make up for hours during which it was down or paused: trigger `reminder_backfill`, which looks first,
+or `airflow backfill create`. What is past its time by then is reported as expired, not sent.
 
-To try it without a scheduler: `surnia airflow exec -- dags test silent_reminders 2026-11-21T10:00:00+00:00` runs the
-hour that ends then.
+To try it without a scheduler: `surnia airflow exec -- dags test silent_reminders 2026-11-21T10:00:00+00:00` plans the
+hour that begins then.
 """
 
 
 @dag(
     dag_id="silent_reminders",
-    description="Hourly: find the silent users who are due, claim their reminders at the gate, hand them to delivery",
+    description="Hourly: find the silent users due in the hour that begins, claim their reminders, hand them over",
     doc_md=DOC,
     schedule=CronDataIntervalTimetable("0 * * * *", "UTC"),
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=1,
+    # A scan lasts its hour: what one has left to try again must not keep the next from beginning.
+    max_active_runs=2,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=75),
+        callback=SyncCallback(
+            "dags.late.tell",
+            {"consequence": "comebacks that it does not reach in their window are reported as expired"},
+        ),
+    ),
     tags=["surnia", "batch", "reminders"],
     params={
         "interval_start": Param(
@@ -75,7 +98,7 @@ hour that ends then.
             format="date-time",
             pattern=INSTANT,
             title="Interval start",
-            description="Plan from this time on, such as 2026-11-21T10:00:00+00:00. Empty: the run's own hour.",
+            description="Plan from this time on, such as 2026-11-21T10:00:00+00:00. Empty: the hour that begins.",
         ),
         "interval_end": Param(
             None,
@@ -91,7 +114,7 @@ hour that ends then.
             minimum=1,
             maximum=256,
             title="Shard groups",
-            description="Number of scan tasks. Empty: SURNIA_SHARD_GROUPS (8).",
+            description="Number of scan tasks. Empty: SURNIA_SHARD_GROUPS (4).",
         ),
     },
     default_args={
@@ -102,7 +125,7 @@ hour that ends then.
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=10),
         # A rerun goes on where a scan was cut off, so this only frees the slot of one that hangs.
-        "execution_timeout": timedelta(hours=1),
+        "execution_timeout": timedelta(hours=2),
     },
 )
 def silent_reminders() -> None:
@@ -176,7 +199,7 @@ def _plan() -> tuple[Settings, Plan]:
 
 
 def _interval() -> tuple[datetime, datetime]:
-    """The interval of the run: its parameters', else its own. Never the clock's."""
+    """What the run plans: its parameters' interval, else the one that begins where its own ends. Never the clock's."""
     context = get_current_context()
     params = context["params"]
     given = params["interval_start"], params["interval_end"]
@@ -188,7 +211,8 @@ def _interval() -> tuple[datetime, datetime]:
     if start is None or end is None:
         raise ValueError("this run has no interval of its own: trigger it with interval_start and interval_end")
     # Airflow's datetimes are pendulum's: given datetime.UTC as their zone, they turn naive when a timedelta is added.
-    return datetime.fromtimestamp(start.timestamp(), UTC), datetime.fromtimestamp(end.timestamp(), UTC)
+    begin = datetime.fromtimestamp(end.timestamp(), UTC)
+    return begin, begin + (end - start)
 
 
 silent_reminders()

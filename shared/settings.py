@@ -142,7 +142,12 @@ class Settings(BaseSettings):
 
     # Batch path.
     page_size: int = Field(1000, ge=10, le=10_000, description="Users a page of a scan")
-    shard_groups: int = Field(8, ge=1, le=256, description="Mapped tasks a scan is divided into")
+    shard_groups: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Mapped tasks that an hour's scan is divided into; each lasts the hour, mostly asleep",
+    )
     scans_per_database: int = Field(
         2, ge=1, le=64, description="Scans that may read a database at once, of all processes, in Airflow or not"
     )

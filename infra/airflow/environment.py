@@ -91,8 +91,10 @@ def airflow_environment(settings: Settings, port: int = DEFAULT_PORT) -> dict[st
 
 
 def scans_at_once(settings: Settings) -> int:
-    """As many as all databases together let in; whoever finds his own database full waits there (batch/pressure)."""
-    return settings.scans_per_database * max(1, len(settings.databases))
+    """One for each scan of an hour, which lasts as long, and as many as databases let in for a backfill beside them.
+    Whoever finds his own database full waits there (batch/pressure)."""
+    databases = max(1, len(settings.databases))
+    return max(settings.shard_groups, databases) + settings.scans_per_database * databases
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:

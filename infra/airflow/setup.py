@@ -18,7 +18,7 @@ from infra.stack.state import exclusive
 if TYPE_CHECKING:
     from shared.settings import Settings
 
-_DESCRIPTION = "Scans of the batch path at once: SURNIA_SCANS_PER_DATABASE for each database"
+_DESCRIPTION = "Scans of the batch path: SURNIA_SHARD_GROUPS of an hour, and those of a backfill beside them"
 
 
 def setup(settings: Settings, report: Callable[[str], None] = lambda _: None) -> bool:

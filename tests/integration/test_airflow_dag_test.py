@@ -107,10 +107,10 @@ def test_a_run_that_was_killed_does_not_hold_up_the_scheduler_for_ever(settings:
     assert close_abandoned_tests(settings) == 0
 
 
-def test_airflows_own_command_line_runs_the_hour_that_ends_at_the_given_date(
+def test_airflows_own_command_line_plans_the_hour_that_begins_at_the_given_date(
     settings: Settings, environment: dict[str, str], users: None
 ) -> None:
-    command = ["airflow", "exec", "--", "dags", "test", "silent_reminders", END.isoformat()]
+    command = ["airflow", "exec", "--", "dags", "test", "silent_reminders", START.isoformat()]
     done = surnia(environment, "airflow", "setup")
     assert done.returncode == 0, done.stderr
     done = surnia(environment, *command)

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
+from batch.backfill import KIND_NAMES
+from dags.late import tell
 from infra.airflow.environment import DAG_ID, POOL, dags_folder
 
 NIGHTLY = "maintenance"
-DAGS = (DAG_ID, NIGHTLY)
+BACKFILL = "reminder_backfill"
+DAGS = (DAG_ID, NIGHTLY, BACKFILL)
 
 IMPORT = """
-import importlib.util, json, sys, warnings
+import importlib.util, json, sys, time, warnings
 import airflow.sdk
 from airflow.sdk.exceptions import ParamValidationError
 
@@ -51,7 +54,9 @@ def describe(folder, name, params):
         warnings.simplefilter("always")
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
+        begun = time.process_time()
         spec.loader.exec_module(module)
+        seconds = time.process_time() - begun
         loaded = sorted(set(sys.modules) - before)
         dag = getattr(module, name)()
         dag.validate()
@@ -65,8 +70,14 @@ def describe(folder, name, params):
         "max_active_runs": dag.max_active_runs,
         "starts_paused": dag.is_paused_upon_creation,
         "timetable": type(dag.timetable).__name__,
-        "cron": dag.timetable.expression,
-        "zone": str(dag.timetable.timezone),
+        "cron": getattr(dag.timetable, "expression", None),
+        "zone": str(getattr(dag.timetable, "timezone", None)),
+        "deadlines": [
+            (one.reference.reference_name, one.interval.total_seconds(), one.callback.path, one.callback.kwargs)
+            for one in dag.deadline
+        ],
+        "defaults": {name: dag.params.get_param(name).value for name in dag.params},
+        "seconds": seconds,
         "described": {name: bool(dag.params.get_param(name).description) for name in dag.params},
         "refused": [refused(dag, name, value) for name, value in params],
         "tasks": {found.task_id: task(found) for found in dag.tasks},
@@ -96,6 +107,32 @@ REFUSED = [
     ("shard_groups", "8"),
     ("shard_groups", 1.5),
 ]
+BACKFILL_ACCEPTED = [
+    ("kinds", []),
+    ("kinds", ["comeback", "streak_saver"]),
+    ("zones", ["America/Sao_Paulo"]),
+    ("shards", ""),
+    ("shards", "0-7,12"),
+    ("rate", None),
+    ("rate", 500),
+    ("dry_run", False),
+    ("backfill_id", 3),
+    ("interval_start", "2026-11-21T11:00:00Z"),
+]
+BACKFILL_REFUSED = [
+    ("kinds", ["campaign"]),
+    ("kinds", ["comeback", "comeback"]),
+    ("kinds", "comeback"),
+    ("shards", "all"),
+    ("shards", "0-7;DROP"),
+    ("rate", 0),
+    ("rate", "fast"),
+    ("dry_run", "no"),
+    ("dry_run", None),
+    ("backfill_id", 0),
+    ("interval_end", "2026-11-21T11:00:00"),
+    ("zones", ["x" * 65]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +141,7 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT, str(dags_folder())],
         env={**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
-        input=json.dumps({DAG_ID: ACCEPTED + REFUSED, NIGHTLY: []}),
+        input=json.dumps({DAG_ID: ACCEPTED + REFUSED, NIGHTLY: [], BACKFILL: BACKFILL_ACCEPTED + BACKFILL_REFUSED}),
         capture_output=True,
         text=True,
         check=False,
@@ -137,18 +174,60 @@ def test_it_uses_nothing_that_airflow_warns_about(each: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "cron"), [(DAG_ID, "0 * * * *"), (NIGHTLY, "17 3 * * *")])
-def test_it_runs_every_hour_or_night_for_the_one_before_and_one_run_at_a_time(
-    dags: dict[str, Any], name: str, cron: str
-) -> None:
+def test_it_runs_every_hour_or_night_and_makes_up_for_none(dags: dict[str, Any], name: str, cron: str) -> None:
     dag = dags[name]
     assert (dag["timetable"], dag["cron"], dag["zone"]) == ("CronDataIntervalTimetable", cron, "UTC")
-    assert dag["max_active_runs"] == 1
+    assert dag["max_active_runs"] == {DAG_ID: 2, NIGHTLY: 1}[name]
     assert dag["catchup"] is False
 
 
 def test_maintenance_is_one_task_and_on_from_the_start(dags: dict[str, Any]) -> None:
     assert list(dags[NIGHTLY]["tasks"]) == ["maintain"]
     assert dags[NIGHTLY]["starts_paused"] is False
+
+
+def test_importing_one_takes_less_than_a_second_of_the_processor(each: dict[str, Any]) -> None:
+    """Airflow itself is loaded by then: what is measured is what the file adds to it."""
+    assert each["seconds"] < 1
+
+
+def test_a_run_that_is_late_says_what_that_means(each: dict[str, Any]) -> None:
+    (deadline,) = each["deadlines"]
+    reference, seconds, path, kwargs = deadline
+    assert reference == "DagRunQueuedAtDeadline"
+    assert seconds > 0
+    assert path == "dags.late.tell"
+    assert kwargs["consequence"]
+
+
+def test_what_a_late_run_calls_says_which_one_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    run = {"dag_id": DAG_ID, "dag_run_id": "scheduled__2026-11-21T10:00:00+00:00", "state": "running"}
+    tell("the next hour waits", {"dag_run": run, "deadline": {"deadline_time": "2026-11-21T11:55:00Z"}})
+    assert caplog.messages == [
+        f"late: run {run['dag_run_id']} of {DAG_ID} is running and was to be done by 2026-11-21T11:55:00Z: "
+        "the next hour waits"
+    ]
+
+
+def test_a_backfill_is_begun_by_hand_and_only_looks_unless_told_otherwise(dags: dict[str, Any]) -> None:
+    dag = dags[BACKFILL]
+    assert (dag["timetable"], dag["catchup"], dag["starts_paused"]) == ("NullTimetable", False, False)
+    assert dag["defaults"]["dry_run"] is True
+    assert dag["max_active_runs"] > 1
+    downstream = {name: task["downstream"] for name, task in dag["tasks"].items()}
+    assert downstream == {"plan": ["report", "run"], "run": ["report"], "report": []}
+    assert {name for name, task in dag["tasks"].items() if task["pool"] == POOL} == {"run"}
+    assert dag["tasks"]["report"]["trigger_rule"] == "all_done"
+
+
+@pytest.mark.parametrize(("number", "param"), list(enumerate(BACKFILL_ACCEPTED + BACKFILL_REFUSED)), ids=repr)
+def test_so_are_those_of_a_backfill(dags: dict[str, Any], number: int, param: tuple[str, object]) -> None:
+    assert dags[BACKFILL]["refused"][number] == (param in BACKFILL_REFUSED)
+
+
+def test_the_kinds_of_the_form_are_those_that_can_be_backfilled() -> None:
+    text = (dags_folder() / f"{BACKFILL}.py").read_text()
+    assert f"KINDS = {json.dumps(list(KIND_NAMES))}" in text
 
 
 def test_plan_feeds_the_scans_and_they_feed_the_report(dag: dict[str, Any]) -> None:
