@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import (
+from airflow.sdk import (  # type: ignore[attr-defined]  # its stub lacks what the deadlines are made of
     CronDataIntervalTimetable,
     DeadlineAlert,
     DeadlineReference,
