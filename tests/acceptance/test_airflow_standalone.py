@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil  # type: ignore[import-untyped]  # comes with Airflow, its types do not
+import psycopg
 import pytest
 
+from infra.airflow.api import Api
+from infra.airflow.environment import DAG_ID
 from infra.airflow.services import COMMANDS, Airflow
 from infra.airflow.sessions import session_members
 from shared.settings import Settings
+from shared.topics import Topics
 from tests.acceptance.conftest import wait_for
+from tests.integration.support import outcomes_in, sends_in
 
 pytestmark = pytest.mark.timeout(600)
 
+USER = 4_242
 Surnia = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -77,11 +86,49 @@ def test_airflow_comes_up_runs_the_dag_and_leaves_nothing_behind(surnia: Surnia,
     assert report["run_id"] == "comeback/2026-11-21T03:00Z/2026-11-21T04:00Z"
     assert report["candidates"] == report["granted"] == 0
 
+    # Airflow's own backfill of an hour that is long past: reported as expired, not sent.
+    add_user(settings)
+    hour = ["--from-date", "2025-03-04T11:00:00+00:00", "--to-date", "2025-03-04T11:30:00+00:00"]
+    surnia("exec", "--", "backfill", "create", "--dag-id", DAG_ID, *hour)
+    api = Airflow(settings).api()
+    wait_for(lambda: states(api, "backfill") == ["success"], "Airflow's backfill to be done")
+    (outcome,) = asyncio.run(outcomes_in(settings))
+    assert (outcome.user_id, outcome.result.name) == (USER, "expired")
+    assert not asyncio.run(sends_in(settings, Topics.of(settings).normal))
+
+    # A scheduler that is killed in the middle of a run: whoever brings it up again needs to do no more.
+    run_id = api.trigger(DAG_ID, datetime(2025, 3, 4, 12, tzinfo=UTC), datetime(2025, 3, 4, 13, tzinfo=UTC))
+    wait_for(lambda: api.run_state(DAG_ID, run_id) == "running", "the run to begin")
+    os.killpg(started["scheduler"].pid, signal.SIGKILL)
+    wait_for(lambda: "crashed" in surnia("status", code=1).stdout, "the scheduler to be missed")
+    surnia("up")
+    started = Airflow(settings).record().processes
+    wait_for(lambda: Airflow(settings).api().run_state(DAG_ID, run_id) == "success", "the run to be done all the same")
+    assert Airflow(settings).api().result(DAG_ID, run_id, "report")["candidates"] == 1
+
     assert all(session_members(leader) for leader in started.values())
     assert "Ended" in surnia("down").stdout
     assert not any(session_members(leader) for leader in started.values())
     assert "Nothing was running" in surnia("down").stdout
     assert json.loads(surnia("status", "--json", code=1).stdout)["state"] == "stopped"
+
+
+def add_user(settings: Settings) -> None:
+    """Due at 18:00 in Dhaka on 2025-03-04, which is noon in UTC."""
+    with psycopg.connect(settings.require_postgres()) as connection:
+        connection.execute(
+            "INSERT INTO users (id, time_zone, last_active_date) VALUES (%s, 'Asia/Dhaka', '2025-02-25')", (USER,)
+        )
+        connection.execute(
+            "INSERT INTO devices (user_id, device_id, platform, token) VALUES (%s, 'phone', 'ios', %s)",
+            (USER, "ab" * 32),
+        )
+
+
+def states(api: Api, kind: str) -> list[str]:
+    """Of the DAG's runs of a kind."""
+    runs = api.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns?run_type={kind}")["dag_runs"]
+    return [str(run["state"]) for run in runs]
 
 
 def interval() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from infra.airflow.errors import AirflowError
 from infra.airflow.runner import AirflowRunner
 from infra.airflow.setup import close_abandoned_tests
 from infra.stack.process import wait_until
+from shared.clock import FileClock
 from shared.settings import Settings
 from shared.topics import Topics
 from shared.wire.sends import Send, decode_sends
@@ -117,6 +119,21 @@ def test_airflows_own_command_line_plans_the_hour_that_begins_at_the_given_date(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "state=success" in done.stdout + done.stderr
     assert {send.user_id for send in sends(settings)} == set(DUE)
+
+
+def test_a_backfill_looks_first_and_sends_when_it_is_told_to(
+    settings: Settings, environment: dict[str, str], clock: FileClock, users: None
+) -> None:
+    clock.set(NOON + 7200)
+    assert surnia(environment, "airflow", "setup").returncode == 0
+    asked = {"interval_start": START.isoformat(), "interval_end": END.isoformat(), "kinds": ["comeback"]}
+    for conf, found in ((asked, set()), (asked | {"dry_run": False, "rate": 1000}, set(DUE))):
+        command = ["dags", "test", "reminder_backfill", "--conf", json.dumps(conf)]
+        done = surnia(environment, "airflow", "exec", "--", *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "state=success" in done.stdout + done.stderr
+        assert {send.user_id for send in sends(settings)} == found
+    assert rows(settings, "SELECT state FROM backfills") == [("done",)]
 
 
 def surnia(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
