@@ -29,7 +29,7 @@ demo: setup ## Simulate a day of a world-wide population (ARGS="--users 2000 --h
 	@$(RUN) surnia demo $(ARGS)
 
 test: setup ## Run all tests but the long chaos and soak runs (ARGS="tests/unit" for some)
-	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup ## Kill every part under load and count (50 seeds; ARGS="--chaos-seed 7" for one)
 	@$(RUN) pytest tests/chaos $(or $(ARGS),--chaos-seeds 1-50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # Parsed every few seconds by Airflow: what is slow to import (batch, shared) is imported by the task.
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,10 @@ from airflow.sdk import (  # type: ignore[attr-defined]  # its stub lacks what t
     get_current_context,
     task,
 )
+
+TRIED = sys.argv[1:3] == ["dags", "test"]
+"""Airflow 3.3 ends such a run with an error where it has a deadline: it asks its database for an alert by the alert's
+definition instead of its id."""
 
 DOC = """\
 ### Partitions and old scans
@@ -47,7 +52,9 @@ To try it without a scheduler: `surnia airflow exec -- dags test maintenance 202
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    deadline=DeadlineAlert(
+    deadline=None
+    if TRIED
+    else DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(hours=4),
         callback=SyncCallback("dags.late.tell", {"consequence": "partitions are made a week ahead: nothing is urgent"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # Parsed every few seconds by Airflow: what is slow to import (batch, shared) is imported by the tasks.
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ ROWS = 50
 """Of a dry run, by kind, hour and zone, the largest; all are in the sum."""
 # Those that can be backfilled (batch/backfill/request.py); a campaign is triggered again instead.
 KINDS = ["comeback", "streak_saver", "practice", "abandoned_lesson"]
+
+TRIED = sys.argv[1:3] == ["dags", "test"]
+"""Airflow 3.3 ends such a run with an error where it has a deadline: it asks its database for an alert by the alert's
+definition instead of its id."""
 
 DOC = """\
 ### Backfill: what a path that was down has missed
@@ -96,7 +101,9 @@ def _instant(title: str, text: str) -> Param:
     # Nothing happens unless somebody triggers it, and whoever does is in a hurry.
     is_paused_upon_creation=False,
     tags=["surnia", "batch", "reminders", "by hand"],
-    deadline=DeadlineAlert(
+    deadline=None
+    if TRIED
+    else DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(hours=2),
         callback=SyncCallback(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 # Parsed every few seconds by Airflow: what is slow to import (batch, shared) is imported by the tasks.
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 POOL = "surnia_scans"
 # Beside `format`, which makes the form show a calendar but is only checked where an optional package is installed.
 INSTANT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)$"
+
+TRIED = sys.argv[1:3] == ["dags", "test"]
+"""Airflow 3.3 ends such a run with an error where it has a deadline: it asks its database for an alert by the alert's
+definition instead of its id."""
 
 DOC = """\
 ### Comebacks for silent users
@@ -82,7 +88,9 @@ hour that begins then.
     catchup=False,
     # A scan lasts its hour: what one has left to try again must not keep the next from beginning.
     max_active_runs=2,
-    deadline=DeadlineAlert(
+    deadline=None
+    if TRIED
+    else DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(minutes=75),
         callback=SyncCallback(

@@ -59,6 +59,11 @@ class Producer:
                     max_batch_size=262_144,
                     max_request_size=2_097_152,
                 )
-                await producer.start()
+                try:
+                    await producer.start()
+                except BaseException:
+                    # Cancelled, say, with half of its connections open.
+                    await producer.stop()
+                    raise
                 self._producer = producer
             return self._producer

@@ -24,7 +24,7 @@ def test_the_pressure_experiment_prints_its_fields_and_its_table(tmp_path: Path)
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "| a naive scan, 8 tasks " in done.stdout
+    assert "| a naive scan, 4 tasks " in done.stdout
     figures = json.loads(found.read_bytes())
     assert (figures["users"], figures["oltp_rate"], figures["tasks"]) == (10_000, 50, 8)
     for name in ("none", "naive", "ours"):

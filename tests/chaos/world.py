@@ -85,6 +85,8 @@ class World:
                 "SURNIA_PARTITIONS": "4",
                 "SURNIA_SHARD_GROUPS": "2",
                 "SURNIA_PAGE_SIZE": "10",
+                # The load's comebacks are due at the send hour.
+                "SURNIA_SPREAD_MINUTES": "0",
                 "SURNIA_SEND_BATCH": "50",
                 "SURNIA_GATE_BUCKET_BITS": "1",
                 "SURNIA_COMMIT_SECONDS": "0.1",

@@ -23,6 +23,7 @@ ZONES = sorted(known_zones())[::15]
 def connection(addresses: dict[str, str]) -> Iterator[psycopg.Connection]:
     """Users over forty zones and a hundred days; a fifth of them practised within the last five. Rolled back."""
     with psycopg.connect(addresses["postgres_url"]) as connection:
+        connection.execute("TRUNCATE users CASCADE")
         connection.execute(
             "INSERT INTO users (id, time_zone, last_active_date, last_practice_at, last_practice_date) "
             "SELECT n, (%(zones)s::text[])[1 + n %% cardinality(%(zones)s::text[])], d, d + interval '12 hours', d "

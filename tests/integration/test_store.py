@@ -1,4 +1,4 @@
-"""The database: its migrations, the shard in SQL, the page query's plan, the ledger's partitions."""
+"""The database: its migrations, the shard in SQL, the ledger's partitions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from datetime import date, timedelta
-from importlib.resources import files
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +28,7 @@ from shared.settings import Settings
 from shared.store.migrate import sqlalchemy_url, upgrade
 from shared.store.partitions import Connection, Partitioned, Partitions, ensure_partition
 from shared.store.tables import metadata
-from tests.integration.support import TODAY, sql
+from tests.integration.support import sql
 
 NewDatabase = Callable[[str], str]
 
@@ -136,60 +135,10 @@ def test_a_user_id_must_be_positive(settings: Settings) -> None:
         sql(settings, "INSERT INTO users (id, time_zone) VALUES (0, 'UTC')")
 
 
-@pytest.fixture
-def population(settings: Settings) -> Settings:
-    """40,000 users over 40 zones and 120 days, analysed: enough that a plan by guess would cost something."""
-    sql(
-        settings,
-        "INSERT INTO users (id, time_zone, last_active_date) "
-        "SELECT n, 'Zone/' || n %% 40, %s::date - (n / 40 %% 120)::int FROM generate_series(1, 40000) AS n",
-        TODAY,
-    )
-    sql(settings, "ANALYZE users")
-    return settings
-
-
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", ()):
         yield from nodes(child)
-
-
-def explain(settings: Settings, mode: str, zones: int, after: tuple[int, int]) -> list[dict[str, Any]]:
-    """The nodes of the page query's plan, for all rungs of so many zones."""
-    slots = [(f"Zone/{zone}", TODAY - timedelta(days=rung)) for zone in range(zones) for rung in (7, 14, 30, 60, 90)]
-    query = (files("batch") / "queries" / "page.sql").read_text()
-    marks = ("numbers", "zones", "dates", "shard", "after_slot", "after_id", "limit")
-    prepared = query % {name: f"${n}" for n, name in enumerate(marks, start=1)}
-    values = [list(range(1, len(slots) + 1)), [zone for zone, _ in slots], [day for _, day in slots], 77, *after, 1000]
-    with psycopg.connect(settings.require_postgres()) as connection:
-        connection.execute(names.SQL("SET plan_cache_mode = {}").format(names.Literal(mode)))
-        connection.execute(f"PREPARE page (int[], text[], date[], int, int, bigint, int) AS {prepared}")
-        literals = names.SQL(", ").join(names.Literal(value) for value in values)
-        row = connection.execute(names.SQL("EXPLAIN (FORMAT JSON) EXECUTE page ({})").format(literals)).fetchone()
-    assert row is not None
-    return list(nodes(row[0][0]["Plan"]))
-
-
-MODES = ("force_custom_plan", "force_generic_plan")
-"""psycopg prepares what it repeats, and then the server may plan once for all values: both plans must do."""
-
-
-def test_a_page_is_read_by_the_silent_users_index_and_never_by_walking_the_table(population: Settings) -> None:
-    for mode in MODES:
-        for zones, after in ((1, (0, 0)), (40, (0, 0)), (40, (3, 20_000))):
-            found = explain(population, mode, zones, after)
-            assert "ix_users_silent" in {node.get("Index Name") for node in found}
-            walked = {node["Node Type"] for node in found if node.get("Relation Name") == "users"}
-            assert walked and "Seq Scan" not in walked, (mode, zones, after)
-
-
-def test_a_few_slots_are_a_descent_each_and_not_the_whole_shard(population: Settings) -> None:
-    for mode in MODES:
-        used = [node for node in explain(population, mode, 1, (0, 0)) if node.get("Index Name") == "ix_users_silent"]
-        assert [("time_zone" in node["Index Cond"], "last_active" in node["Index Cond"]) for node in used] == [
-            (True, True)
-        ]
 
 
 @pytest.mark.parametrize(
