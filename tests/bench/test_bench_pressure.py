@@ -26,7 +26,7 @@ def test_the_pressure_experiment_prints_its_fields_and_its_table(tmp_path: Path)
     assert done.returncode == 0, done.stdout
     assert "| a naive scan, 4 tasks " in done.stdout
     figures = json.loads(found.read_bytes())
-    assert (figures["users"], figures["oltp_rate"], figures["tasks"]) == (10_000, 50, 8)
+    assert (figures["users"], figures["oltp_rate"], figures["tasks"]) == (10_000, 50, 4)
     for name in ("none", "naive", "ours"):
         side = figures[name]
         assert len(side["rounds_p99_ms"]) == 1
