@@ -21,7 +21,7 @@ def test_the_stream_bench_prints_its_fields(tmp_path: Path) -> None:
     found = tmp_path / "stream.json"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "surnia", "bench", "stream", "--events", "60000", "--rounds", "1"),
+            *(sys.executable, "-m", "surnia", "bench", "stream", "--events", "200000", "--rounds", "1"),
             *("--seconds", "1", "--latency-seconds", "1", "--json", str(found)),
         ],
         env=os.environ | {"SURNIA_STATE_DIR": str(tmp_path / "state")},

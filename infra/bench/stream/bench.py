@@ -100,6 +100,8 @@ class _Side:
                 raise BenchError(f"{self.name} handled {begun.events:,.0f} events in {_START:.0f} s")
             ended = await running.past(bench.events, bench.seconds, step=0.5)
         done = ended.events - begun.events
+        if not done:
+            raise BenchError(f"{self.name} was at the topic's end when it was warm: give it more --events")
         self._cpu.append((ended.cpu_seconds - begun.cpu_seconds) / done * 1e6)
         self._rss = max(self._rss, running.peak_rss_mb)
         return done / (ended.at - begun.at)
